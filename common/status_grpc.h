@@ -1,0 +1,26 @@
+#ifndef SLUICE_COMMON_STATUS_GRPC_H_
+#define SLUICE_COMMON_STATUS_GRPC_H_
+
+// absl::Status <-> grpc::Status: the codes are the same, the numbers too.
+
+#include <grpcpp/support/status.h>
+
+#include "absl/status/status.h"
+
+namespace sluice {
+
+// The longest message that travels. A status is sent in HTTP/2 trailers of 8
+// KiB by default, where a byte may take three; beyond that the RPC itself
+// breaks.
+inline constexpr int kMaxStatusMessageBytes = 2048;
+
+// Code and message; a longer message is cut and ends with "...". Payloads are
+// not carried.
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// Code and message. A code that this build does not know becomes UNKNOWN.
+absl::Status FromGrpcStatus(const grpc::Status& status);
+
+}  // namespace sluice
+
+#endif  // SLUICE_COMMON_STATUS_GRPC_H_
