@@ -63,20 +63,25 @@ TEST_CASE("a mutex excludes", "[common]") {
   CHECK(count == 4000);
 }
 
+// Whether another thread gets the mutex now.
+bool FreeForOthers(Mutex& mutex) {
+  bool taken = false;
+  std::thread([&] {
+    if (!mutex.TryLock()) return;
+    taken = true;
+    mutex.Unlock();
+  }).join();
+  return taken;
+}
+
 TEST_CASE("a held mutex cannot be tried", "[common]") {
   Mutex mutex;
-  bool taken = true;
+  CHECK(FreeForOthers(mutex));
   {
     MutexLock lock(mutex);
-    std::thread([&] {
-      taken = mutex.TryLock();
-      if (taken) mutex.Unlock();
-    }).join();
+    CHECK_FALSE(FreeForOthers(mutex));
   }
-  CHECK_FALSE(taken);
-  const bool free = mutex.TryLock();
-  CHECK(free);
-  if (free) mutex.Unlock();
+  CHECK(FreeForOthers(mutex));
 }
 
 TEST_CASE("a condition variable passes values between threads", "[common]") {
