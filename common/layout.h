@@ -1,0 +1,137 @@
+#ifndef SLUICE_COMMON_LAYOUT_H_
+#define SLUICE_COMMON_LAYOUT_H_
+
+// The layout language: rules from which every agent's views of a model follow.
+// A layout is data (see presets/layouts); nothing here knows a framework.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "common/mesh.h"
+#include "common/model.h"
+
+namespace sluice {
+
+// How one dimension is dealt over mesh axes. Units of `unit` elements are dealt
+// in blocks of ceil(n/p) over the p positions of `axes` (last fastest); the
+// last positions are shorter or empty.
+struct DimSplit {
+  int dim = 0;
+  std::vector<std::string> axes;
+  int64_t unit = 1;  // elements per unit (head_dim for heads); divides the size
+  // Not 0: this dimension's units follow another count that is dealt instead
+  // (KV heads follow `driver_units` query heads): a position that gets drivers
+  // [a,b) of D holds units [floor(a*n/D), ceil(b*n/D)). Replicates where p > n.
+  int64_t driver_units = 0;
+  // Not 0: the number of units is rounded up to a multiple of pad_units * p
+  // before dealing; the local parameter is padded to the full block (its fill
+  // is zero), the view covers only real elements.
+  int64_t pad_units = 0;
+  // Not empty: units per position, instead of blocks; their sum is n.
+  std::vector<int64_t> sizes;
+
+  friend bool operator==(const DimSplit&, const DimSplit&) = default;
+};
+
+// On which pipeline stages a rule's tensors live.
+enum class StageRule {
+  kAll = 0,      // every stage (or there is no stage axis)
+  kByLayer = 1,  // the stage that owns {layer}
+  kFirst = 2,
+  kLast = 3,
+  kFirstAndLast = 4,  // tied embedding; replicas by declaration
+};
+
+struct LayoutRule {
+  // Logical name with "{layer}" and "{expert}" (numbers) and "*" (any run of
+  // characters without a dot). Each tensor must match exactly one rule.
+  std::string pattern;
+  // Local parameter's name; "{layer}" is the stage-local layer number,
+  // "{global_layer}" the model's, "{expert}" the expert's. Empty = same name.
+  std::string local_name;
+  // Name on the last stage if it differs there (kFirstAndLast). Empty = same.
+  std::string last_stage_name;
+  StageRule stage = StageRule::kAll;
+  std::vector<DimSplit> splits;  // dimensions not named are replicated
+  // Fusing: tensors with the same local name on one agent are concatenated
+  // along fuse_dim in ascending fuse_index. fuse_index -1 = not fused.
+  int fuse_index = -1;
+  int fuse_dim = 0;
+  // Not 0: members are interleaved along fuse_dim in `interleave` equal groups
+  // per *global* tensor (Megatron QKV per KV group: q-block, k, v, q-block...).
+  // An agent holds, group by group, the parts of each member that are its own
+  // (whole groups where the split is by groups). One view per group and member.
+  int64_t interleave = 0;
+  // A rule that matches no tensor is an error unless it is optional (biases).
+  bool optional = false;
+
+  friend bool operator==(const LayoutRule&, const LayoutRule&) = default;
+};
+
+struct Layout {
+  std::string name;
+  // Mesh axis whose coordinate is the pipeline stage; empty = no stages.
+  std::string stage_axis;
+  // Not empty: layers per stage; else blocks of ceil(layers/stages).
+  std::vector<int64_t> stage_layers;
+  // Axes along which a placement is replicated as a whole (data parallel): each
+  // coordinate over them is one *replica* that publishes versions on its own.
+  std::vector<std::string> replica_axes;
+  std::vector<LayoutRule> rules;
+  // Explicit views by mesh index, instead of rules, where not empty.
+  std::vector<RankLayout> explicit_ranks;
+
+  friend bool operator==(const Layout&, const Layout&) = default;
+};
+
+// Returns what mesh index `mesh_index` holds.
+// Errors: INVALID_ARGUMENT - a tensor that no rule or two rules match, a rule
+// that matches nothing, an axis the mesh lacks, a unit that does not divide,
+// a fused group whose members disagree; each names tensor, rule and what was
+// expected and found.
+absl::StatusOr<RankLayout> ExpandLayout(const ModelSpec& model,
+                                        const Layout& layout, const Mesh& mesh,
+                                        int64_t mesh_index);
+
+// Returns what every mesh index holds: entry i equals ExpandLayout(.., i), but
+// patterns are matched once. Errors: as ExpandLayout.
+absl::StatusOr<std::vector<RankLayout>> ExpandLayoutOnAll(
+    const ModelSpec& model, const Layout& layout, const Mesh& mesh);
+
+// Tensors that are held alike: same rule, shape, dtype and pipeline stage; they
+// differ by layer or expert only. The planner works per class.
+struct TensorClass {
+  std::vector<TensorIndex> tensors;  // ascending
+  // boxes[mesh_index]: what each agent holds of each tensor of the class;
+  // several boxes where it holds disjoint parts, none where it holds nothing.
+  // A box may lie in several views (an interleaved member has one per group).
+  std::vector<std::vector<Box>> boxes;
+};
+
+// Returns the classes of a layout, ordered by first tensor; each tensor is in
+// exactly one. Errors: as ExpandLayout.
+absl::StatusOr<std::vector<TensorClass>> ClassifyLayout(const ModelSpec& model,
+                                                        const Layout& layout,
+                                                        const Mesh& mesh);
+
+// Checks a layout by itself: every element of every tensor is held at least
+// once by each replica, views lie inside their tensors and their parameters,
+// no two views of one parameter overlap in memory, no agent holds an element of
+// a tensor twice.
+// Errors: INVALID_ARGUMENT - names tensor, box and rank; RESOURCE_EXHAUSTED -
+// explicit views too scattered to be checked.
+absl::Status CheckLayout(const ModelSpec& model, const Layout& layout,
+                         const Mesh& mesh);
+
+// Returns the replica number of a mesh index (0 if no replica axes), and the
+// number of replicas.
+int64_t ReplicaOf(const Layout& layout, const Mesh& mesh, int64_t mesh_index);
+int64_t NumReplicas(const Layout& layout, const Mesh& mesh);
+
+}  // namespace sluice
+
+#endif  // SLUICE_COMMON_LAYOUT_H_

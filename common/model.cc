@@ -1,0 +1,64 @@
+#include "common/model.h"
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+
+namespace sluice {
+
+int64_t ModelSpec::num_bytes() const {
+  int64_t bytes = 0;
+  for (const TensorSpec& tensor : tensors) bytes += tensor.num_bytes();
+  return bytes;
+}
+
+absl::Status ModelSpec::Validate() const {
+  if (name.empty()) return absl::InvalidArgumentError("model without a name");
+  if (tensors.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model \"", name, "\" has no tensor"));
+  }
+  absl::flat_hash_set<std::string> names;
+  int64_t total = 0;
+  for (const TensorSpec& tensor : tensors) {
+    if (tensor.name.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("model \"", name, "\": tensor without a name"));
+    }
+    if (!names.insert(tensor.name).second) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "model \"", name, "\": tensor \"", tensor.name, "\" given twice"));
+    }
+    if (ByteSize(tensor.dtype) == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "tensor \"", tensor.name, "\": dtype is unspecified or unknown"));
+    }
+    const std::optional<int64_t> elements = NumElements(tensor.shape);
+    int64_t bytes = 0;
+    if (!elements.has_value() ||
+        __builtin_mul_overflow(*elements, ByteSize(tensor.dtype), &bytes) ||
+        __builtin_add_overflow(total, bytes, &total)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "tensor \"", tensor.name, "\": shape is negative or overflows"));
+    }
+  }
+  for (const auto& [alias, canonical] : aliases) {
+    if (!names.contains(canonical) || names.contains(alias)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "alias \"", alias, "\" of \"", canonical,
+          "\": the latter must be a tensor of the model, the former none"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void PackParams(RankLayout& layout) {
+  int64_t offset = 0;
+  for (LocalParam& param : layout.params) {
+    param.offset_bytes = offset;
+    offset += (param.num_bytes() + kParamAlignment - 1) / kParamAlignment *
+              kParamAlignment;
+  }
+  layout.buffer_bytes = offset;
+}
+
+}  // namespace sluice
