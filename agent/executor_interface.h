@@ -48,7 +48,7 @@ struct BoundPiece {
   DType dtype = DType::kUnspecified;
   Shape shape;  // of the whole logical tensor: digests are by logical offset
   Box box;
-  std::optional<BoundPlace> source;       // if this agent is the source
+  std::optional<BoundPlace> source;      // if this agent is the source
   std::vector<BoundPlace> destinations;  // >= 1 if this agent is destination
 };
 
@@ -68,7 +68,7 @@ struct BoundTransfer {
 struct ExecutionRequest {
   OperationId operation;
   Rank self = kNoRank;
-  uint32_t num_plan_transfers = 0;  // board slots
+  uint32_t num_plan_transfers = 0;       // board slots
   std::vector<BoundTransfer> transfers;  // plan order
   bool digests = true;
   // Names the immutable content read (placement, replica, version); source
@@ -82,7 +82,7 @@ struct ExecutionRequest {
 
 // What an executed part did.
 struct ExecutionStats {
-  LinkBytes bytes{};  // received, by link class
+  LinkBytes bytes{};                              // received, by link class
   std::array<double, kNumLinkClasses> seconds{};  // busy, by link class
   int64_t digest_bytes = 0;
   int64_t digests_compared = 0;

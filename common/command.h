@@ -38,7 +38,7 @@ struct PlacementDefinition {
   PlacementRef ref;
   std::shared_ptr<const ModelSpec> spec;
   std::shared_ptr<const Layout> layout;
-  Mesh mesh;  // ranks are cluster ranks
+  Mesh mesh;                        // ranks are cluster ranks
   std::vector<std::string> agents;  // names by mesh index
   int64_t mesh_index = 0;           // of the agent told
   Storage storage = Storage::kArena;
@@ -126,11 +126,11 @@ struct VersionAssignedCommand {
 };
 
 using CommandBody =
-    std::variant<WelcomeCommand, DefinePlacementCommand,
-                 RemovePlacementCommand, SetPeersCommand, LoadCommand,
-                 PrepareCommand, ExecuteCommand, CommitCommand, AbortCommand,
-                 ReleaseCommand, ReadDigestsCommand, ClearSamplesCommand,
-                 EventAck, VersionAssignedCommand>;
+    std::variant<WelcomeCommand, DefinePlacementCommand, RemovePlacementCommand,
+                 SetPeersCommand, LoadCommand, PrepareCommand, ExecuteCommand,
+                 CommitCommand, AbortCommand, ReleaseCommand,
+                 ReadDigestsCommand, ClearSamplesCommand, EventAck,
+                 VersionAssignedCommand>;
 
 // Every command but EventAck is answered by exactly one CommandResult. A
 // command repeated under the same (epoch, id) is answered again, not executed

@@ -66,17 +66,15 @@ absl::Status Mesh::Validate() const {
       return absl::InvalidArgumentError(
           absl::StrCat("mesh axis \"", axis.name, "\" is given twice"));
     }
-    if (axis.size < 1 ||
-        __builtin_mul_overflow(product, axis.size, &product)) {
+    if (axis.size < 1 || __builtin_mul_overflow(product, axis.size, &product)) {
       return absl::InvalidArgumentError(
           absl::StrCat("mesh axis \"", axis.name, "\": size ", axis.size,
                        " is below 1 or makes the mesh overflow"));
     }
   }
   if (product != size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("mesh ", ToString(), " needs ", product,
-                     " agents but lists ", size()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "mesh ", ToString(), " needs ", product, " agents but lists ", size()));
   }
   absl::flat_hash_set<Rank> seen;
   for (const Rank rank : ranks) {

@@ -90,7 +90,7 @@ struct Transfer {
 
 // What a plan says of itself. Seconds are estimates from the link rates given.
 struct Certificate {
-  LinkBytes bytes{};                          // moved, by link class
+  LinkBytes bytes{};                           // moved, by link class
   std::vector<LinkBytes> bytes_in, bytes_out;  // by rank
   int64_t wasted_bytes = 0;        // delivered to who already had it
   int64_t peak_staging_bytes = 0;  // largest over agents

@@ -19,7 +19,7 @@ namespace sluice::agent {
 struct AgentOptions {
   std::string name;
   Incarnation incarnation;
-  int64_t memory_bytes = int64_t{4} << 30;   // arenas and samples
+  int64_t memory_bytes = int64_t{4} << 30;  // arenas and samples
   int64_t staging_bytes = int64_t{64} << 20;
   int64_t sample_segment_bytes = int64_t{64} << 20;
   // An operation not voted for so long after Execute aborts by itself, if the

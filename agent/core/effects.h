@@ -18,7 +18,8 @@
 
 namespace sluice::agent {
 
-// --- memory ---------------------------------------------------------------------
+// --- memory
+// ---------------------------------------------------------------------
 
 // Makes a memfd arena of this size (placement copies, sample segments); the
 // host answers BufferAllocated. Pages are touched by nobody until used.
@@ -32,7 +33,8 @@ struct FreeBuffer {
   BufferId buffer;
 };
 
-// --- operations -------------------------------------------------------------------
+// --- operations
+// -------------------------------------------------------------------
 
 // A placement's content in one buffer.
 struct BoundPlacement {
@@ -52,8 +54,9 @@ struct SamplePlace {
 struct PrepareExecution {
   OperationId operation;
   std::shared_ptr<const PlanPart> part;
-  std::optional<BoundPlacement> source;      // parameters, if this agent reads
-  std::vector<std::optional<BoundPlacement>> destinations;  // by placement index
+  std::optional<BoundPlacement> source;  // parameters, if this agent reads
+  std::vector<std::optional<BoundPlacement>>
+      destinations;  // by placement index
   // One per entry of the part, for samples: where it is or will be here.
   std::vector<SamplePlace> samples;
   bool digests = true;
@@ -93,7 +96,8 @@ struct ForgetContent {
   std::string content_key;
 };
 
-// --- coordinator and peers -----------------------------------------------------------
+// --- coordinator and peers
+// -----------------------------------------------------------
 
 struct SendEvent {
   AgentEvent event;
@@ -106,7 +110,8 @@ struct CloseStream {
   absl::Status reason;
 };
 
-// --- workers ------------------------------------------------------------------------
+// --- workers
+// ------------------------------------------------------------------------
 
 struct AttachReply {
   SessionId session;

@@ -22,7 +22,8 @@ using SessionId = StrongId<struct SessionIdTag>;
 using PinId = StrongId<struct PinIdTag>;
 using ReservationId = StrongId<struct ReservationIdTag>;
 
-// --- coordinator ---------------------------------------------------------------
+// --- coordinator
+// ---------------------------------------------------------------
 
 // Register was answered.
 struct RegisteredEvent {
@@ -39,7 +40,8 @@ struct CommandEvent {
 };
 struct TickEvent {};
 
-// --- host's answers ---------------------------------------------------------------
+// --- host's answers
+// ---------------------------------------------------------------
 
 // AllocateBuffer was done (or not).
 struct BufferAllocatedEvent {
@@ -74,7 +76,8 @@ struct DigestsReadEvent {
   std::vector<BoxDigest> digests;
 };
 
-// --- workers -----------------------------------------------------------------------
+// --- workers
+// -----------------------------------------------------------------------
 
 struct AttachRequest {
   CallId call;  // the Session stream
@@ -143,15 +146,13 @@ struct GetSamplesRequest {
   std::vector<std::string> sample_ids, keys;
 };
 
-using Event =
-    std::variant<RegisteredEvent, StreamUpEvent, StreamDownEvent, CommandEvent,
-                 TickEvent, BufferAllocatedEvent, ExecutionPreparedEvent,
-                 ExecutionProgressEvent, ExecutionDoneEvent, LoadDoneEvent,
-                 DigestsReadEvent, AttachRequest, SessionGoneEvent,
-                 CallerGoneEvent, GetPlacementRequest, LendMemoryRequest,
-                 BeginWriteRequest, EndWriteRequest, PinRequest, UnpinRequest,
-                 ReserveSamplesRequest, CommitSamplesRequest,
-                 GetSamplesRequest>;
+using Event = std::variant<
+    RegisteredEvent, StreamUpEvent, StreamDownEvent, CommandEvent, TickEvent,
+    BufferAllocatedEvent, ExecutionPreparedEvent, ExecutionProgressEvent,
+    ExecutionDoneEvent, LoadDoneEvent, DigestsReadEvent, AttachRequest,
+    SessionGoneEvent, CallerGoneEvent, GetPlacementRequest, LendMemoryRequest,
+    BeginWriteRequest, EndWriteRequest, PinRequest, UnpinRequest,
+    ReserveSamplesRequest, CommitSamplesRequest, GetSamplesRequest>;
 
 }  // namespace sluice::agent
 

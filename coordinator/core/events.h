@@ -48,7 +48,8 @@ struct CallerGoneEvent {
   CallId call;
 };
 
-// --- agents -------------------------------------------------------------------
+// --- agents
+// -------------------------------------------------------------------
 
 struct RegisterAgentEvent {
   CallId call;
@@ -81,7 +82,8 @@ struct AgentMessageEvent {
   AgentEvent event;
 };
 
-// --- clients --------------------------------------------------------------------
+// --- clients
+// --------------------------------------------------------------------
 // request_id empty: no retry protection. `fingerprint` is a hash of the request
 // without its id.
 

@@ -18,7 +18,13 @@
 
 namespace sluice::coordinator {
 
-enum class OperationKind { kUnspecified = 0, kLoad, kSync, kRedistribute, kVerify };
+enum class OperationKind {
+  kUnspecified = 0,
+  kLoad,
+  kSync,
+  kRedistribute,
+  kVerify
+};
 
 enum class OperationPhase {
   kUnspecified = 0,
@@ -65,7 +71,14 @@ struct OperationInfo {
   std::string error;
 };
 
-enum class AgentState { kUnspecified = 0, kJoining, kAlive, kSuspect, kLost, kDraining };
+enum class AgentState {
+  kUnspecified = 0,
+  kJoining,
+  kAlive,
+  kSuspect,
+  kLost,
+  kDraining
+};
 
 struct AgentStatus {
   std::string name;

@@ -72,9 +72,9 @@ struct OutcomeRecord {
   bool removed = false;
 };
 
-using Record = std::variant<ClusterRecord, AgentRecord, ModelRecord,
-                            PlacementRecord, VersionRecord, DecisionRecord,
-                            OutcomeRecord>;
+using Record =
+    std::variant<ClusterRecord, AgentRecord, ModelRecord, PlacementRecord,
+                 VersionRecord, DecisionRecord, OutcomeRecord>;
 
 }  // namespace sluice::coordinator
 
