@@ -47,8 +47,9 @@ enum class StageRule {
 };
 
 struct LayoutRule {
-  // Logical name with "{layer}" and "{expert}" (numbers) and "*" (any run of
-  // characters without a dot). Each tensor must match exactly one rule.
+  // Logical name with "{layer}" and "{expert}" (numbers), "*" (any run of
+  // characters without a dot) and "**" (any run). Each tensor must match
+  // exactly one rule.
   std::string pattern;
   // Local parameter's name; "{layer}" is the stage-local layer number,
   // "{global_layer}" the model's, "{expert}" the expert's. Empty = same name.

@@ -48,7 +48,10 @@ absl::StatusOr<NamePattern> NamePattern::Parse(absl::string_view pattern) {
   NamePattern out;
   absl::string_view rest = pattern;
   while (!rest.empty()) {
-    if (rest[0] == '*') {
+    if (absl::StartsWith(rest, "**")) {
+      out.tokens_.push_back({Kind::kAny, ""});
+      rest.remove_prefix(2);
+    } else if (rest[0] == '*') {
       out.tokens_.push_back({Kind::kStar, ""});
       rest.remove_prefix(1);
     } else if (rest[0] == '{') {
@@ -98,6 +101,7 @@ bool NamePattern::MatchFrom(size_t token, absl::string_view name,
         if (!TakeNumber(rest, match.expert)) return false;
         break;
       case Kind::kStar:
+      case Kind::kAny:
         failed.resize((tokens_.size() + 1) * (name.size() + 1), false);
         for (size_t n = 0;; ++n) {
           const size_t state =
@@ -107,7 +111,8 @@ bool NamePattern::MatchFrom(size_t token, absl::string_view name,
             return true;
           }
           failed[state] = true;
-          if (n == rest.size() || rest[n] == '.') return false;
+          if (n == rest.size()) return false;
+          if (t.kind == Kind::kStar && rest[n] == '.') return false;
         }
     }
   }

@@ -6,9 +6,9 @@
 //   pattern   "model.layers.{layer}.mlp.*.weight"
 //   template  "decoder.layers.{layer}.mlp.linear_fc1.weight"
 //
-// In a pattern "{layer}" and "{expert}" stand for a decimal number and "*" for
-// any run of characters without a dot; in a template "{layer}",
-// "{global_layer}" and "{expert}" are replaced by numbers.
+// In a pattern "{layer}" and "{expert}" stand for a decimal number, "*" for any
+// run of characters without a dot and "**" for any run; in a template
+// "{layer}", "{global_layer}" and "{expert}" are replaced by numbers.
 
 #include <cstdint>
 #include <optional>
@@ -42,7 +42,7 @@ class NamePattern {
   bool has_expert() const { return has_expert_; }
 
  private:
-  enum class Kind { kLiteral, kLayer, kExpert, kStar };
+  enum class Kind { kLiteral, kLayer, kExpert, kStar, kAny };
   struct Token {
     Kind kind;
     std::string text;

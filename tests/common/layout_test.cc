@@ -85,6 +85,9 @@ TEST_CASE("a name pattern takes numbers out of a name", "[layout]") {
   CHECK_FALSE(pattern.Match("l.x.e.3.up.w").has_value());
   // "*" does not run over a dot.
   CHECK_FALSE(pattern.Match("l.12.e.3.up.down.w").has_value());
+  REQUIRE_OK_AND_ASSIGN(const NamePattern any, NamePattern::Parse("l.**.w"));
+  CHECK(any.Match("l.12.e.w").has_value());
+  CHECK_FALSE(any.Match("l.w").has_value());
   CHECK_THAT(NamePattern::Parse("a.{layr}"), StatusIs(kInvalid, "layr"));
   CHECK_THAT(NamePattern::Parse("a.{layer"), StatusIs(kInvalid));
   CHECK_THAT(NamePattern::Parse(""), StatusIs(kInvalid));

@@ -1,0 +1,409 @@
+#include "common/layout_json.h"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/json_strict.h"
+#include "common/status_macros.h"
+
+namespace sluice {
+namespace {
+
+using nlohmann::json;
+using Variables = std::map<std::string, int64_t>;
+
+struct StageName {
+  StageRule stage;
+  absl::string_view name;
+};
+constexpr StageName kStageNames[] = {
+    {StageRule::kAll, "all"},
+    {StageRule::kByLayer, "by_layer"},
+    {StageRule::kFirst, "first"},
+    {StageRule::kLast, "last"},
+    {StageRule::kFirstAndLast, "first_and_last"},
+};
+
+std::string NameOf(StageRule stage) {
+  for (const StageName& entry : kStageNames) {
+    if (entry.stage == stage) return std::string(entry.name);
+  }
+  return "all";
+}
+
+// Reads a list of objects with `read(item, where)`.
+template <typename Read>
+absl::Status ReadList(JsonObject& object, absl::string_view key, Read read) {
+  const json* list = object.Find(key);
+  if (list == nullptr) return absl::OkStatus();
+  if (!list->is_array()) return object.Error(key, "expected a list");
+  for (size_t i = 0; i < list->size(); ++i) {
+    SLUICE_RETURN_IF_ERROR(
+        read((*list)[i], absl::StrCat(object.where(), ", ", key, "[", i, "]")));
+  }
+  return absl::OkStatus();
+}
+
+// --- Reading ----------------------------------------------------------------
+
+absl::StatusOr<DimSplit> ReadSplit(const json& value, std::string where) {
+  JsonObject object(value, std::move(where));
+  DimSplit split;
+  SLUICE_RETURN_IF_ERROR(object.ReadInt32("dim", split.dim));
+  SLUICE_RETURN_IF_ERROR(object.ReadStrings("axes", split.axes));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("unit", split.unit));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("driver_units", split.driver_units));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("pad_units", split.pad_units));
+  SLUICE_RETURN_IF_ERROR(object.ReadInts("sizes", split.sizes));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  SLUICE_RETURN_IF_ERROR(object.Require("dim"));
+  SLUICE_RETURN_IF_ERROR(object.Require("axes"));
+  return split;
+}
+
+absl::Status ReadStage(JsonObject& object, StageRule& stage) {
+  std::string name = "all";
+  SLUICE_RETURN_IF_ERROR(object.ReadString("stage", name));
+  std::vector<absl::string_view> names;
+  for (const StageName& entry : kStageNames) {
+    if (entry.name == name) {
+      stage = entry.stage;
+      return absl::OkStatus();
+    }
+    names.push_back(entry.name);
+  }
+  return object.Error("stage",
+                      absl::StrCat("found \"", name, "\": expected one of ",
+                                   absl::StrJoin(names, ", ")));
+}
+
+absl::StatusOr<LayoutRule> ReadRule(const json& value, std::string where) {
+  // The pattern says more than a position does.
+  if (value.is_object() && value.contains("pattern") &&
+      value["pattern"].is_string()) {
+    absl::StrAppend(&where, " \"", value["pattern"].get<std::string>(), "\"");
+  }
+  JsonObject object(value, std::move(where));
+  LayoutRule rule;
+  SLUICE_RETURN_IF_ERROR(object.ReadString("pattern", rule.pattern));
+  std::string comment;
+  SLUICE_RETURN_IF_ERROR(object.ReadString("comment", comment));
+  SLUICE_RETURN_IF_ERROR(object.ReadString("local_name", rule.local_name));
+  SLUICE_RETURN_IF_ERROR(
+      object.ReadString("last_stage_name", rule.last_stage_name));
+  SLUICE_RETURN_IF_ERROR(ReadStage(object, rule.stage));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt32("fuse_index", rule.fuse_index));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt32("fuse_dim", rule.fuse_dim));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("interleave", rule.interleave));
+  SLUICE_RETURN_IF_ERROR(object.ReadBool("optional", rule.optional));
+  SLUICE_RETURN_IF_ERROR(
+      ReadList(object, "splits", [&rule](const json& item, std::string at) {
+        absl::StatusOr<DimSplit> split = ReadSplit(item, std::move(at));
+        if (split.ok()) rule.splits.push_back(*std::move(split));
+        return split.status();
+      }));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  SLUICE_RETURN_IF_ERROR(object.Require("pattern"));
+  return rule;
+}
+
+absl::StatusOr<LocalParam> ReadParam(const json& value, std::string where) {
+  JsonObject object(value, std::move(where));
+  LocalParam param;
+  std::string dtype;
+  SLUICE_RETURN_IF_ERROR(object.ReadString("name", param.name));
+  SLUICE_RETURN_IF_ERROR(object.ReadString("dtype", dtype));
+  SLUICE_RETURN_IF_ERROR(object.ReadInts("shape", param.shape));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  SLUICE_RETURN_IF_ERROR(object.Require("name"));
+  SLUICE_RETURN_IF_ERROR(object.Require("shape"));
+  absl::StatusOr<DType> parsed = ParseDType(dtype);
+  if (!parsed.ok()) return object.Error("dtype", parsed.status().message());
+  param.dtype = *parsed;
+  return param;
+}
+
+absl::Status ReadBox(JsonObject& object, Box& box) {
+  const json* value = object.Find("box");
+  if (value == nullptr) return object.Require("box");
+  std::vector<Interval> dims;
+  bool good = value->is_array();
+  if (good) {
+    for (const json& pair : *value) {
+      Interval& dim = dims.emplace_back();
+      good = good && pair.is_array() && pair.size() == 2 &&
+             GetInt64(pair[0], dim.lo) && GetInt64(pair[1], dim.hi);
+    }
+  }
+  if (!good) return object.Error("box", "expected a list of [lo, hi) pairs");
+  box = Box(std::move(dims));
+  return absl::OkStatus();
+}
+
+// Reads a position that is given by number or by name.
+template <typename Find>
+absl::Status ReadReference(JsonObject& object, absl::string_view key,
+                           Find find_name, int32_t& out) {
+  const json* value = object.Find(key);
+  if (value == nullptr) return object.Require(key);
+  if (!value->is_string()) {
+    int number = 0;
+    SLUICE_RETURN_IF_ERROR(object.ReadInt32(key, number));
+    out = number;
+    return absl::OkStatus();
+  }
+  const std::optional<int32_t> found = find_name(value->get<std::string>());
+  if (!found.has_value()) {
+    return object.Error(
+        key, absl::StrCat("\"", value->get<std::string>(), "\" is unknown"));
+  }
+  out = *found;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<View> ReadView(const json& value, std::string where,
+                              const RankLayout& rank, const ModelSpec* model) {
+  JsonObject object(value, std::move(where));
+  View view;
+  int32_t tensor = 0;
+  SLUICE_RETURN_IF_ERROR(ReadReference(
+      object, "tensor",
+      [model](const std::string& name) -> std::optional<int32_t> {
+        if (model == nullptr) return std::nullopt;
+        for (size_t t = 0; t < model->tensors.size(); ++t) {
+          if (model->tensors[t].name == name) return static_cast<int32_t>(t);
+        }
+        return std::nullopt;
+      },
+      tensor));
+  view.tensor = TensorIndex(tensor);
+  SLUICE_RETURN_IF_ERROR(ReadReference(
+      object, "param",
+      [&rank](const std::string& name) -> std::optional<int32_t> {
+        for (size_t p = 0; p < rank.params.size(); ++p) {
+          if (rank.params[p].name == name) return static_cast<int32_t>(p);
+        }
+        return std::nullopt;
+      },
+      view.param));
+  SLUICE_RETURN_IF_ERROR(ReadBox(object, view.box));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("offset", view.offset));
+  SLUICE_RETURN_IF_ERROR(object.Require("strides"));
+  SLUICE_RETURN_IF_ERROR(object.ReadInts("strides", view.strides));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  return view;
+}
+
+absl::StatusOr<RankLayout> ReadRank(const json& value, std::string where,
+                                    const ModelSpec* model) {
+  JsonObject object(value, std::move(where));
+  RankLayout rank;
+  SLUICE_RETURN_IF_ERROR(
+      ReadList(object, "params", [&rank](const json& item, std::string at) {
+        absl::StatusOr<LocalParam> param = ReadParam(item, std::move(at));
+        if (param.ok()) rank.params.push_back(*std::move(param));
+        return param.status();
+      }));
+  SLUICE_RETURN_IF_ERROR(ReadList(
+      object, "views", [&rank, model](const json& item, std::string at) {
+        absl::StatusOr<View> view = ReadView(item, std::move(at), rank, model);
+        if (view.ok()) rank.views.push_back(*std::move(view));
+        return view.status();
+      }));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  return rank;
+}
+
+absl::StatusOr<Layout> ReadLayout(const json& value, const ModelSpec* model) {
+  JsonObject object(value, "layout");
+  Layout layout;
+  std::string comment;
+  SLUICE_RETURN_IF_ERROR(object.ReadString("name", layout.name));
+  SLUICE_RETURN_IF_ERROR(object.ReadString("comment", comment));
+  SLUICE_RETURN_IF_ERROR(object.ReadString("stage_axis", layout.stage_axis));
+  SLUICE_RETURN_IF_ERROR(object.ReadInts("stage_layers", layout.stage_layers));
+  SLUICE_RETURN_IF_ERROR(
+      object.ReadStrings("replica_axes", layout.replica_axes));
+  SLUICE_RETURN_IF_ERROR(
+      ReadList(object, "rules", [&layout](const json& item, std::string at) {
+        absl::StatusOr<LayoutRule> rule = ReadRule(item, std::move(at));
+        if (rule.ok()) layout.rules.push_back(*std::move(rule));
+        return rule.status();
+      }));
+  SLUICE_RETURN_IF_ERROR(ReadList(
+      object, "explicit_ranks",
+      [&layout, model](const json& item, std::string at) {
+        absl::StatusOr<RankLayout> rank = ReadRank(item, std::move(at), model);
+        if (rank.ok()) layout.explicit_ranks.push_back(*std::move(rank));
+        return rank.status();
+      }));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  SLUICE_RETURN_IF_ERROR(object.Require("name"));
+  return layout;
+}
+
+// --- Presets ----------------------------------------------------------------
+
+absl::Status UnknownVariable(absl::string_view name,
+                             const Variables& variables) {
+  std::vector<absl::string_view> known;
+  for (const auto& [key, number] : variables) known.push_back(key);
+  const std::string nearest = NearestName(name, known);
+  return absl::InvalidArgumentError(absl::StrCat(
+      "preset: variable \"", name, "\" is unknown",
+      nearest.empty() ? ""
+                      : absl::StrCat(": did you mean \"", nearest, "\"?")));
+}
+
+// "$name" or "$name|default".
+absl::StatusOr<int64_t> ValueOfVariable(absl::string_view text,
+                                        const Variables& variables) {
+  text.remove_prefix(1);
+  const size_t bar = text.find('|');
+  const std::string name(text.substr(0, bar));
+  const auto it = variables.find(name);
+  if (it != variables.end()) return it->second;
+  if (bar == absl::string_view::npos) return UnknownVariable(name, variables);
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(text.substr(bar + 1), &value)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("preset: \"$", text, "\": expected a number after \"|\""));
+  }
+  return value;
+}
+
+absl::Status Substitute(json& value, const Variables& variables) {
+  if (value.is_structured()) {
+    for (json& item : value) {
+      SLUICE_RETURN_IF_ERROR(Substitute(item, variables));
+    }
+  } else if (value.is_string()) {
+    const std::string text = value.get<std::string>();
+    if (!text.empty() && text[0] == '$') {
+      SLUICE_ASSIGN_OR_RETURN(value, ValueOfVariable(text, variables));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Takes "when" out of a rule and says whether the rule stays.
+absl::StatusOr<bool> TakeWhen(json& rule, const Variables& variables) {
+  if (!rule.is_object() || !rule.contains("when")) return true;
+  const json when = rule["when"];
+  rule.erase("when");
+  if (!when.is_object()) {
+    return absl::InvalidArgumentError(
+        "preset: \"when\": expected an object of variables");
+  }
+  bool stays = true;
+  for (const auto& [name, expected] : when.items()) {
+    int64_t number = 0;
+    if (!GetInt64(expected, number)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "preset: \"when\": \"", name, "\": expected an integer"));
+    }
+    const auto it = variables.find(name);
+    if (it == variables.end()) return UnknownVariable(name, variables);
+    stays = stays && it->second == number;
+  }
+  return stays;
+}
+
+// --- Printing ---------------------------------------------------------------
+
+json SplitToJson(const DimSplit& split) {
+  json out = {{"dim", split.dim}, {"axes", split.axes}};
+  const DimSplit defaults;
+  if (split.unit != defaults.unit) out["unit"] = split.unit;
+  if (split.driver_units != 0) out["driver_units"] = split.driver_units;
+  if (split.pad_units != 0) out["pad_units"] = split.pad_units;
+  if (!split.sizes.empty()) out["sizes"] = split.sizes;
+  return out;
+}
+
+json RuleToJson(const LayoutRule& rule) {
+  json out = {{"pattern", rule.pattern}};
+  const LayoutRule defaults;
+  if (!rule.local_name.empty()) out["local_name"] = rule.local_name;
+  if (!rule.last_stage_name.empty()) {
+    out["last_stage_name"] = rule.last_stage_name;
+  }
+  if (rule.stage != defaults.stage) out["stage"] = NameOf(rule.stage);
+  if (rule.fuse_index != defaults.fuse_index) {
+    out["fuse_index"] = rule.fuse_index;
+  }
+  if (rule.fuse_dim != 0) out["fuse_dim"] = rule.fuse_dim;
+  if (rule.interleave != 0) out["interleave"] = rule.interleave;
+  if (rule.optional) out["optional"] = true;
+  for (const DimSplit& split : rule.splits) {
+    out["splits"].push_back(SplitToJson(split));
+  }
+  return out;
+}
+
+json RankToJson(const RankLayout& rank) {
+  json out = {{"params", json::array()}, {"views", json::array()}};
+  for (const LocalParam& param : rank.params) {
+    out["params"].push_back({{"name", param.name},
+                             {"dtype", std::string(DTypeName(param.dtype))},
+                             {"shape", param.shape}});
+  }
+  for (const View& view : rank.views) {
+    json box = json::array();
+    for (const Interval& dim : view.box.dims()) {
+      box.push_back(json::array({dim.lo, dim.hi}));
+    }
+    out["views"].push_back({{"tensor", view.tensor.value()},
+                            {"param", view.param},
+                            {"box", std::move(box)},
+                            {"offset", view.offset},
+                            {"strides", view.strides}});
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<Layout> ParseLayout(absl::string_view text,
+                                   const ModelSpec* model) {
+  SLUICE_ASSIGN_OR_RETURN(const json value, ParseJson(text));
+  return ReadLayout(value, model);
+}
+
+std::string PrintLayout(const Layout& layout) {
+  json out = {{"name", layout.name}, {"rules", json::array()}};
+  if (!layout.stage_axis.empty()) out["stage_axis"] = layout.stage_axis;
+  if (!layout.stage_layers.empty()) out["stage_layers"] = layout.stage_layers;
+  if (!layout.replica_axes.empty()) out["replica_axes"] = layout.replica_axes;
+  for (const LayoutRule& rule : layout.rules) {
+    out["rules"].push_back(RuleToJson(rule));
+  }
+  for (const RankLayout& rank : layout.explicit_ranks) {
+    out["explicit_ranks"].push_back(RankToJson(rank));
+  }
+  // Names come from outside: bytes that are no UTF-8 must not throw.
+  return out.dump(2, ' ', false, json::error_handler_t::replace);
+}
+
+absl::StatusOr<Layout> ResolvePreset(absl::string_view text,
+                                     const Variables& variables) {
+  SLUICE_ASSIGN_OR_RETURN(json value, ParseJson(text));
+  if (value.is_object() && value.contains("rules") &&
+      value["rules"].is_array()) {
+    json kept = json::array();
+    for (json& rule : value["rules"]) {
+      SLUICE_ASSIGN_OR_RETURN(const bool stays, TakeWhen(rule, variables));
+      if (stays) kept.push_back(std::move(rule));
+    }
+    value["rules"] = std::move(kept);
+  }
+  SLUICE_RETURN_IF_ERROR(Substitute(value, variables));
+  return ReadLayout(value, nullptr);
+}
+
+}  // namespace sluice
