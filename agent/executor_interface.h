@@ -17,20 +17,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "agent/device/mapped_memory.h"
 #include "common/box.h"
 #include "common/dtype.h"
 #include "common/ids.h"
 #include "common/plan.h"
 
 namespace sluice::agent {
-
-// A mapping of shared memory; unmapped when the last owner lets go.
-class MappedMemory {
- public:
-  virtual ~MappedMemory() = default;
-  virtual std::byte* data() const = 0;
-  virtual int64_t size() const = 0;
-};
 
 // Where the box of one tensor lies in one mapping: the element with offset
 // (i0, i1, ...) inside the box lies at offset_bytes + sum i_d*strides_bytes[d].
@@ -42,6 +35,14 @@ struct BoundPlace {
 
 // One tensor's share of a transfer. Samples are 1-d uint8 tensors of their own
 // (shape {bytes}, box whole).
+//
+// The pieces of a transfer, each read row-major, one after the other, are its
+// *stream*: num_elements * element size bytes each, `bytes` together. The
+// stream follows from the plan alone and is the same on both sides; how it is
+// cut into pieces is not: a side that holds a planned box in several views cuts
+// it there. So between nodes positions are bytes of the stream, never piece
+// numbers, and a puller matches its pieces to the source's with MatchPieces
+// (agent/piece_match.h).
 struct BoundPiece {
   std::string tensor;  // logical name, or "sample_id/key": for messages
   uint64_t mix = 1;    // odd factor of this tensor in the transfer's digest
@@ -90,9 +91,10 @@ struct ExecutionStats {
 };
 
 // What a same-node source tells a puller about one transfer: where its pieces
-// lie (in order of the transfer's pieces).
+// lie, in order of the transfer's stream, and their boxes (as many).
 struct PeerTransferSource {
   std::vector<BoundPlace> pieces;
+  std::vector<Box> boxes;
 };
 
 // What a puller gets from a same-node source for one operation.

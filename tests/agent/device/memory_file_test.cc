@@ -1,0 +1,87 @@
+#include "agent/device/memory_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "agent/device/host_device.h"
+#include "tests/support/status_matchers.h"
+
+namespace sluice::agent {
+namespace {
+
+using testing::StatusIs;
+
+TEST_CASE("an arena is mapped whole, zero, and cannot be resized", "[device]") {
+  HostDevice device;
+  REQUIRE_OK_AND_ASSIGN(const auto arena, device.Allocate(10'000, "arena"));
+  CHECK(arena->size() == 10'000);
+  CHECK(arena->data()[9'999] == std::byte{0});
+  CHECK(ftruncate(arena->descriptor(), 5'000) != 0);
+  CHECK(ftruncate(arena->descriptor(), 20'000) != 0);
+  CHECK_THAT(CheckMemoryFile(arena->descriptor()), testing::IsOk());
+}
+
+TEST_CASE("two mappings of one memory see each other's bytes", "[device]") {
+  HostDevice device;
+  REQUIRE_OK_AND_ASSIGN(const auto ours, device.Allocate(4'096, "arena"));
+  REQUIRE_OK_AND_ASSIGN(UniqueFd copy, Duplicate(ours->descriptor()));
+  REQUIRE_OK_AND_ASSIGN(const auto theirs, device.Adopt(std::move(copy)));
+  std::memcpy(ours->data() + 17, "sluice", 6);
+  CHECK(std::memcmp(theirs->data() + 17, "sluice", 6) == 0);
+  CHECK(theirs->data() != ours->data());
+}
+
+TEST_CASE("memory lives until its last mapping goes", "[device]") {
+  HostDevice device;
+  REQUIRE_OK_AND_ASSIGN(auto ours, device.Allocate(4'096, "arena"));
+  REQUIRE_OK_AND_ASSIGN(UniqueFd copy, Duplicate(ours->descriptor()));
+  REQUIRE_OK_AND_ASSIGN(const auto theirs, device.Adopt(std::move(copy)));
+  ours->data()[5] = std::byte{42};
+  ours.reset();
+  CHECK(theirs->data()[5] == std::byte{42});
+}
+
+TEST_CASE("a reopened descriptor cannot be mapped for writing", "[device]") {
+  HostDevice device;
+  REQUIRE_OK_AND_ASSIGN(const auto arena, device.Allocate(4'096, "arena"));
+  REQUIRE_OK_AND_ASSIGN(UniqueFd reader, ReopenReadOnly(arena->descriptor()));
+  REQUIRE_OK_AND_ASSIGN(UniqueFd second, Duplicate(reader.get()));
+  REQUIRE_OK_AND_ASSIGN(UniqueFd third, Duplicate(reader.get()));
+  CHECK_OK(MapMemoryFile(std::move(reader), 4'096, Access::kReadOnly));
+  CHECK_THAT(MapMemoryFile(std::move(second), 4'096, Access::kReadWrite),
+             StatusIs(absl::StatusCode::kPermissionDenied));
+  CHECK_THAT(device.Adopt(std::move(third)),
+             StatusIs(absl::StatusCode::kInvalidArgument, "read-only"));
+}
+
+TEST_CASE("memory that can shrink, or is no memory, is not adopted",
+          "[device]") {
+  HostDevice device;
+  UniqueFd open(memfd_create("open", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  REQUIRE(ftruncate(open.get(), 4'096) == 0);
+  CHECK_THAT(device.Adopt(std::move(open)),
+             StatusIs(absl::StatusCode::kInvalidArgument, "F_SEAL_SHRINK"));
+  CHECK_THAT(device.Adopt(UniqueFd(::open("/dev/null", O_RDWR))),
+             StatusIs(absl::StatusCode::kInvalidArgument));
+  CHECK_THAT(device.Adopt(UniqueFd(::open("/etc/passwd", O_RDONLY))),
+             StatusIs(absl::StatusCode::kInvalidArgument));
+  CHECK_THAT(device.Adopt(UniqueFd()),
+             StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_CASE("sizes are checked before memory is made or mapped", "[device]") {
+  HostDevice device;
+  CHECK_THAT(device.Allocate(0, "none"),
+             StatusIs(absl::StatusCode::kInvalidArgument));
+  REQUIRE_OK_AND_ASSIGN(UniqueFd fd, CreateMemoryFile(4'096, "small"));
+  CHECK_THAT(MapMemoryFile(std::move(fd), 4'097, Access::kReadOnly),
+             StatusIs(absl::StatusCode::kInvalidArgument, "4097"));
+}
+
+}  // namespace
+}  // namespace sluice::agent
