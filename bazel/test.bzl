@@ -27,3 +27,27 @@ def sluice_test(name, srcs, deps = [], size = "small", tags = [], **kwargs):
         ],
         **kwargs
     )
+
+def sluice_py_test(name, src, data = [], size = "small", tags = [], **kwargs):
+    """A Python unittest file, run by the system's interpreter, counted by cases.
+
+    It runs in the root of its runfiles: `data` is found, and modules of it are
+    imported, by their path from the workspace root.
+
+    Args:
+      name: the test.
+      src: its file.
+      data: modules and programs it uses.
+      size: as for sluice_test.
+      tags: as for sluice_test; not run under sanitizers.
+      **kwargs: passed to sh_test.
+    """
+    native.sh_test(
+        name = name,
+        srcs = ["//tests/support:run_python_test.py"],
+        args = ["$(location %s)" % src],
+        data = [src] + data,
+        size = size,
+        tags = tags + ["no_sanitizer"],
+        **kwargs
+    )
