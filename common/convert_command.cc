@@ -70,6 +70,7 @@ void Fill(const ExecuteCommand& body, Epoch, v1::Command& proto) {
 }
 void Fill(const CommitCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_commit()->set_operation(body.operation.value());
+  proto.mutable_commit()->set_version(body.version.value());
 }
 void Fill(const AbortCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_abort()->set_operation(body.operation.value());
@@ -176,7 +177,8 @@ absl::StatusOr<CommandBody> Parse(const v1::ExecuteCommand& proto) {
   return ExecuteCommand{OperationId(proto.operation())};
 }
 absl::StatusOr<CommandBody> Parse(const v1::CommitCommand& proto) {
-  return CommitCommand{OperationId(proto.operation())};
+  return CommitCommand{OperationId(proto.operation()),
+                       Version(proto.version())};
 }
 absl::StatusOr<CommandBody> Parse(const v1::AbortCommand& proto) {
   AbortCommand body;

@@ -34,7 +34,7 @@ PlacementDefinition Definition() {
   definition.spec = spec;
   auto layout = std::make_shared<Layout>();
   layout->name = "hf";
-  layout->rules = {{.pattern = "*"}};
+  layout->rules.emplace_back().pattern = "*";
   definition.layout = layout;
   definition.mesh.axes = {{"tensor", 2}};
   definition.mesh.ranks = {Rank(4), Rank(2)};
@@ -51,11 +51,11 @@ PrepareCommand Prepare() {
   auto part = std::make_shared<PlanPart>();
   part->digest = 99;
   part->num_plan_transfers = 1;
-  part->transfers = {{.kind = TransferKind::kLocalCopy,
-                      .source = Rank(0),
-                      .destination = Rank(0),
-                      .bytes = 64,
-                      .params = {Box({{0, 8}, {0, 4}}), {{0, 1, 1}}}}};
+  Transfer& transfer = part->transfers.emplace_back();
+  transfer.kind = TransferKind::kLocalCopy;
+  transfer.source = transfer.destination = Rank(0);
+  transfer.bytes = 64;
+  transfer.params = {Box({{0, 8}, {0, 4}}), {{0, 1, 1}}};
   prepare.part = part;
   prepare.source = {"policy", "trainer", 3};
   prepare.version = Version(2);
@@ -77,7 +77,7 @@ std::vector<CommandBody> AllCommands() {
           LoadCommand{OperationId(1), kRef, "/ckpt", absl::Seconds(60)},
           Prepare(),
           ExecuteCommand{OperationId(2)},
-          CommitCommand{OperationId(3)},
+          CommitCommand{OperationId(3), Version(7)},
           AbortCommand{OperationId(4), absl::CancelledError("asked")},
           ReleaseCommand{OperationId(5)},
           ReadDigestsCommand{OperationId(6), kRef, Version(9)},
