@@ -5,15 +5,37 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "agent/copy/box_copy.h"
+#include "common/status_macros.h"
 
 namespace sluice::agent {
 namespace {
+
+// The peer's word is not taken for where its pieces lie.
+absl::Status CheckInside(const BoundPiece& piece, const Box& box,
+                         const BoundPlace& place) {
+  if (place.memory == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor \"", piece.tensor, "\": no source memory"));
+  }
+  return CheckPlace({place.offset_bytes, place.strides_bytes}, box, piece.dtype,
+                    place.memory->size());
+}
 
 absl::Status Unlike(const BoundPiece& piece, const Box& theirs) {
   return absl::InvalidArgumentError(
       absl::StrCat("tensor \"", piece.tensor, "\" box ", piece.box.ToString(),
                    ": the source has box ", theirs.ToString(),
                    " at this place of the stream"));
+}
+
+MatchedPiece Match(size_t index, const BoundPiece& piece, const Box& common,
+                   BoundPlace source) {
+  MatchedPiece match{index, common, std::move(source), {}};
+  for (const BoundPlace& to : piece.destinations) {
+    match.destinations.push_back(PlaceOfPart(to, piece.box, common));
+  }
+  return match;
 }
 
 }  // namespace
@@ -32,9 +54,8 @@ absl::StatusOr<std::vector<MatchedPiece>> MatchPieces(
     absl::Span<const BoundPiece> destination,
     const PeerTransferSource& source) {
   if (source.pieces.size() != source.boxes.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source.boxes.size(), " boxes for ", source.pieces.size(),
-                     " source pieces"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        source.boxes.size(), " boxes for ", source.pieces.size(), " pieces"));
   }
   std::vector<MatchedPiece> out;
   out.reserve(destination.size());
@@ -59,11 +80,9 @@ absl::StatusOr<std::vector<MatchedPiece>> MatchPieces(
     std::optional<Box> common = piece.box.Intersect(box);
     if (!common.has_value()) return Unlike(piece, box);
     const int64_t elements = common->num_elements();
-    MatchedPiece match{ours, *common, PlaceOfPart(place, box, *common), {}};
-    for (const BoundPlace& to : piece.destinations) {
-      match.destinations.push_back(PlaceOfPart(to, piece.box, *common));
-    }
-    out.push_back(std::move(match));
+    SLUICE_RETURN_IF_ERROR(CheckInside(piece, box, place));
+    out.push_back(
+        Match(ours, piece, *common, PlaceOfPart(place, box, *common)));
     our_done += elements;
     their_done += elements;
     const int64_t our_left = piece.box.num_elements() - our_done;

@@ -1,0 +1,190 @@
+#include "agent/peer_directory.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/descriptor_socket.h"
+#include "agent/device/memory_file.h"
+#include "common/convert_tensor.h"
+#include "common/status_macros.h"
+#include "proto/sluice/v1/worker_service.pb.h"
+
+namespace sluice::agent {
+namespace {
+
+absl::Status BadReply(absl::string_view what) {
+  return absl::InternalError(absl::StrCat("reply of a peer: ", what));
+}
+
+}  // namespace
+
+void SocketPeerDirectory::SetSelf(Rank self) {
+  MutexLock lock(mutex_);
+  self_ = self;
+}
+
+void SocketPeerDirectory::SetPeers(const std::vector<Peer>& peers) {
+  absl::flat_hash_map<Rank, PeerState> next;
+  for (const Peer& peer : peers) {
+    next[peer.rank] = {peer.incarnation, peer.name, peer.socket_path, {}};
+  }
+  // What is dropped unmaps outside the lock.
+  absl::flat_hash_map<Rank, PeerState> dropped;
+  MutexLock lock(mutex_);
+  for (auto& [rank, state] : next) {
+    const auto known = peers_.find(rank);
+    if (known != peers_.end() &&
+        known->second.incarnation == state.incarnation) {
+      state.mappings = std::move(known->second.mappings);
+    }
+  }
+  dropped = std::exchange(peers_, std::move(next));
+}
+
+void SocketPeerDirectory::Trim() {
+  const absl::Time oldest = clock_.Now() - kKeepUnused;
+  std::vector<std::shared_ptr<MappedMemory>> dropped;
+  MutexLock lock(mutex_);
+  for (auto& [rank, state] : peers_) {
+    absl::erase_if(state.mappings, [&](const auto& item) {
+      // An execution that runs still uses it.
+      const bool drop =
+          item.second.last_used < oldest && item.second.memory.use_count() == 1;
+      if (drop) dropped.push_back(item.second.memory);
+      return drop;
+    });
+  }
+}
+
+int64_t SocketPeerDirectory::num_mappings() const {
+  MutexLock lock(mutex_);
+  int64_t total = 0;
+  for (const auto& [rank, state] : peers_) {
+    total += static_cast<int64_t>(state.mappings.size());
+  }
+  return total;
+}
+
+absl::StatusOr<SocketPeerDirectory::Target> SocketPeerDirectory::Find(
+    Rank peer) const {
+  MutexLock lock(mutex_);
+  const auto it = peers_.find(peer);
+  if (it == peers_.end()) {
+    return absl::UnavailableError(
+        absl::StrCat("rank ", peer.value(), " is not among the live agents"));
+  }
+  return Target{self_, it->second.incarnation, it->second.name,
+                it->second.socket_path};
+}
+
+absl::StatusOr<PeerSource> SocketPeerDirectory::Open(OperationId operation,
+                                                     Rank peer,
+                                                     absl::Time deadline) {
+  SLUICE_ASSIGN_OR_RETURN(const Target target, Find(peer));
+  const auto named = [&](const absl::Status& status) {
+    return absl::Status(status.code(),
+                        absl::StrCat("agent \"", target.name, "\" (rank ",
+                                     peer.value(), "): ", status.message()));
+  };
+  absl::StatusOr<UniqueFd> socket = ConnectUnixSocket(target.socket_path);
+  if (!socket.ok()) return named(socket.status());
+  v1::PassRequest request;
+  request.mutable_open()->set_operation(operation.value());
+  request.mutable_open()->set_rank(target.self.value());
+  absl::StatusOr<Frame> frame =
+      ExchangeFrames(socket->get(), request.SerializeAsString(), {},
+                     DescriptorSocket::kMaxReplyBytes, deadline - clock_.Now());
+  if (!frame.ok()) return named(frame.status());
+  v1::PassReply reply;
+  if (!reply.ParseFromString(frame->body)) {
+    return named(BadReply("it is no PassReply"));
+  }
+  if (reply.outcome().code() != 0) {
+    return named(
+        absl::Status(static_cast<absl::StatusCode>(reply.outcome().code()),
+                     reply.outcome().message()));
+  }
+  absl::StatusOr<PeerSource> source =
+      MapReply(peer, target.incarnation, reply, std::move(frame->descriptors));
+  if (!source.ok()) return named(source.status());
+  return source;
+}
+
+absl::StatusOr<std::shared_ptr<MappedMemory>> SocketPeerDirectory::Map(
+    Rank peer, Incarnation incarnation, UniqueFd descriptor, int64_t bytes) {
+  struct stat info;
+  if (fstat(descriptor.get(), &info) != 0) {
+    return absl::UnavailableError(
+        absl::StrCat("descriptor of a peer: ", std::strerror(errno)));
+  }
+  // The inode cannot be another memory's while a mapping here holds it.
+  const FileKey key{info.st_dev, info.st_ino};
+  {
+    MutexLock lock(mutex_);
+    const auto state = peers_.find(peer);
+    if (state != peers_.end()) {
+      const auto it = state->second.mappings.find(key);
+      if (it != state->second.mappings.end() &&
+          it->second.memory->size() >= bytes) {
+        it->second.last_used = clock_.Now();
+        return it->second.memory;
+      }
+    }
+  }
+  SLUICE_RETURN_IF_ERROR(CheckMemoryFile(descriptor.get()).status());
+  SLUICE_ASSIGN_OR_RETURN(
+      std::shared_ptr<MappedMemory> memory,
+      MapMemoryFile(std::move(descriptor), bytes, Access::kReadOnly));
+  MutexLock lock(mutex_);
+  const auto state = peers_.find(peer);
+  if (state != peers_.end() && state->second.incarnation == incarnation) {
+    state->second.mappings[key] = {memory, clock_.Now()};
+  }
+  return memory;
+}
+
+absl::StatusOr<PeerSource> SocketPeerDirectory::MapReply(
+    Rank peer, Incarnation incarnation, const v1::PassReply& reply,
+    std::vector<UniqueFd> descriptors) {
+  if (descriptors.empty() ||
+      static_cast<int>(descriptors.size()) != reply.sizes_size()) {
+    return BadReply(absl::StrCat(descriptors.size(), " descriptors for ",
+                                 reply.sizes_size(), " sizes"));
+  }
+  PeerSource out;
+  // The board belongs to one operation: mapped for it, and for writing too.
+  SLUICE_RETURN_IF_ERROR(CheckMemoryFile(descriptors[0].get()).status());
+  SLUICE_ASSIGN_OR_RETURN(
+      out.board, MapMemoryFile(std::move(descriptors[0]), reply.sizes(0),
+                               Access::kReadWrite));
+  std::vector<std::shared_ptr<MappedMemory>> memories(descriptors.size());
+  for (int i = 1; i < reply.sizes_size(); ++i) {
+    SLUICE_ASSIGN_OR_RETURN(
+        memories[static_cast<size_t>(i)],
+        Map(peer, incarnation, std::move(descriptors[static_cast<size_t>(i)]),
+            reply.sizes(i)));
+  }
+  for (const v1::SourceTransfer& transfer : reply.transfers()) {
+    PeerTransferSource& source = out.transfers[transfer.id()];
+    for (const v1::SourcePiece& piece : transfer.pieces()) {
+      if (piece.descriptor_index() < 1 ||
+          piece.descriptor_index() >= reply.sizes_size()) {
+        return BadReply(absl::StrCat("descriptor ", piece.descriptor_index(),
+                                     " of ", reply.sizes_size()));
+      }
+      SLUICE_ASSIGN_OR_RETURN(Box box, FromProto(piece.box()));
+      source.boxes.push_back(std::move(box));
+      source.pieces.push_back(
+          {memories[static_cast<size_t>(piece.descriptor_index())],
+           piece.offset_bytes(),
+           {piece.strides_bytes().begin(), piece.strides_bytes().end()}});
+    }
+  }
+  return out;
+}
+
+}  // namespace sluice::agent

@@ -1,0 +1,93 @@
+#ifndef SLUICE_AGENT_PEER_DIRECTORY_H_
+#define SLUICE_AGENT_PEER_DIRECTORY_H_
+
+// Opens what peers of this node have prepared for this agent, over their
+// descriptor sockets.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/device/descriptor_passing.h"
+#include "agent/executor_interface.h"
+#include "common/clock.h"
+#include "common/command.h"
+#include "common/mutex.h"
+
+namespace sluice::v1 {
+class PassReply;
+}  // namespace sluice::v1
+
+namespace sluice::agent {
+
+// Thread-safe. Deadlines are of `clock`.
+//
+// A buffer of a peer is mapped once for all operations: mapping is cheap, but
+// each page that is touched for the first time costs a fault. A mapping unused
+// for kKeepUnused, or of a peer that is gone or lives anew, is dropped: it
+// keeps memory alive that its owner may have freed.
+class SocketPeerDirectory final : public PeerDirectory {
+ public:
+  static constexpr absl::Duration kKeepUnused = absl::Seconds(60);
+
+  explicit SocketPeerDirectory(const Clock& clock) : clock_(clock) {}
+
+  // Who this agent is, and who else lives; replaces what was known.
+  void SetSelf(Rank self);
+  void SetPeers(const std::vector<Peer>& peers);
+  // Drops mappings that nobody used for long.
+  void Trim();
+  // Number of mappings kept.
+  int64_t num_mappings() const;
+
+  absl::StatusOr<PeerSource> Open(OperationId operation, Rank peer,
+                                  absl::Time deadline) override;
+
+ private:
+  using FileKey = std::pair<dev_t, ino_t>;
+  struct Mapping {
+    std::shared_ptr<MappedMemory> memory;
+    absl::Time last_used;
+  };
+  struct PeerState {
+    Incarnation incarnation;
+    std::string name;
+    std::string socket_path;
+    absl::flat_hash_map<FileKey, Mapping> mappings;
+  };
+  // A peer as Open needs it.
+  struct Target {
+    Rank self = kNoRank;
+    Incarnation incarnation;
+    std::string name;
+    std::string socket_path;
+  };
+
+  absl::StatusOr<Target> Find(Rank peer) const;
+  // Maps a peer's buffer, or returns its mapping.
+  absl::StatusOr<std::shared_ptr<MappedMemory>> Map(Rank peer,
+                                                    Incarnation incarnation,
+                                                    UniqueFd descriptor,
+                                                    int64_t bytes);
+  absl::StatusOr<PeerSource> MapReply(Rank peer, Incarnation incarnation,
+                                      const v1::PassReply& reply,
+                                      std::vector<UniqueFd> descriptors);
+
+  const Clock& clock_;
+  mutable Mutex mutex_;
+  Rank self_ ABSL_GUARDED_BY(mutex_) = kNoRank;
+  absl::flat_hash_map<Rank, PeerState> peers_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace sluice::agent
+
+#endif  // SLUICE_AGENT_PEER_DIRECTORY_H_
