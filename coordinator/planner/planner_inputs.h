@@ -62,7 +62,8 @@ enum class Pattern {
 };
 
 struct RedistributionInput {
-  // Every (sample, key) that anybody wants, each once; ordered by (sample, key).
+  // Every (sample, key) that anybody wants, each once; ordered by (sample,
+  // key).
   std::vector<SampleHolding> holdings;
   // wanted[i]: ranks that want holdings[i], ascending; may include holders.
   std::vector<std::vector<Rank>> wanted;

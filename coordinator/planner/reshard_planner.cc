@@ -1,0 +1,233 @@
+// PlanReshard: pairs of geometries, their atoms, who serves whom, transfers.
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "coordinator/planner/atoms.h"
+#include "coordinator/planner/certificate.h"
+#include "coordinator/planner/geometry_pairs.h"
+#include "coordinator/planner/input_checks.h"
+#include "coordinator/planner/planners.h"
+#include "coordinator/planner/rank_sets.h"
+#include "coordinator/planner/source_selector.h"
+#include "coordinator/planner/transfer_assembly.h"
+
+namespace sluice::coordinator {
+namespace {
+
+// Slices of one box; more would be noise beside the other pieces.
+constexpr int64_t kMaxSlices = 64;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// An atom of a pair: a box that all holders have and all takers want.
+struct Cell {
+  int32_t pair = 0;
+  Box box;
+  RankSets::Id holders = 0;
+  RankSets::Id takers = 0;
+  RankSets::Id missing = 0;  // takers that are no holders
+  int64_t tensor_bytes = 0;  // of the box in one tensor
+};
+
+// Cuts a box into about `count` slices along one dimension: the outermost that
+// is long enough, for long contiguous runs.
+std::vector<Box> Slice(const Box& box, int64_t count) {
+  if (box.rank() == 0) return {box};
+  int dim = 0;
+  for (int d = 0; d < box.rank(); ++d) {
+    if (box.dim(d).size() >= count) {
+      dim = d;
+      break;
+    }
+    if (box.dim(d).size() > box.dim(dim).size()) dim = d;
+  }
+  const Interval extent = box.dim(dim);
+  const int64_t step = CeilDiv(extent.size(), count);
+  std::vector<Box> out;
+  for (int64_t lo = extent.lo; lo < extent.hi; lo += step) {
+    out.push_back(box);
+    out.back().dim(dim) = {lo, std::min(lo + step, extent.hi)};
+  }
+  return out;
+}
+
+class ReshardPlanning {
+ public:
+  explicit ReshardPlanning(const ReshardInput& input)
+      : input_(input), sets_(input.topology) {}
+
+  absl::StatusOr<TransferPlan> Run(const PlanningLimits& limits) {
+    SLUICE_ASSIGN_OR_RETURN(pairs_, PairGeometries(input_, sets_));
+    for (size_t p = 0; p < pairs_.size(); ++p) {
+      SLUICE_RETURN_IF_ERROR(AddCells(static_cast<int32_t>(p)));
+    }
+    DraftLocalCopies();
+    CutDemands();
+    DraftLegs();
+    TransferPlan plan;
+    plan.transfers =
+        AssembleTransfers(*input_.model, input_.topology, pairs_, drafts_);
+    SLUICE_RETURN_IF_ERROR(CheckTransferLimit(plan.transfers.size(), limits));
+    plan.certificate = MakeCertificate(input_.topology, plan.transfers,
+                                       LowerBound(), /*wasted_bytes=*/0);
+    return plan;
+  }
+
+ private:
+  const GeometryPair& pair(int32_t index) const {
+    return pairs_[static_cast<size_t>(index)];
+  }
+  int64_t NumTensors(const Cell& cell) const {
+    return static_cast<int64_t>(pair(cell.pair).tensors.size());
+  }
+
+  // Returns the union of the rank sets of some of a pair's boxes.
+  RankSets::Id RanksOf(const std::vector<HeldBox>& held,
+                       const std::vector<int32_t>& which) {
+    std::vector<RankSets::Id> ids;
+    for (const int32_t i : which) {
+      ids.push_back(held[static_cast<size_t>(i)].ranks);
+    }
+    return sets_.Union(ids);
+  }
+
+  absl::Status Hole(const GeometryPair& pair, const Atom& atom) {
+    const Rank taker =
+        sets_.Ranks(RanksOf(pair.destinations, atom.destinations))[0];
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor \"", input_.model->tensor(pair.tensors[0]).name, "\" box ",
+        atom.box.ToString(), ": wanted by rank ", taker.value(),
+        " in placement \"",
+        input_.destinations[static_cast<size_t>(pair.destination_placement)]
+            .name,
+        "\", held by no replica of placement \"", input_.source.name, "\""));
+  }
+
+  // Cuts one pair into atoms and joins those with the same holders and takers.
+  absl::Status AddCells(int32_t index) {
+    const GeometryPair& pair = this->pair(index);
+    const TensorSpec& tensor = input_.model->tensor(pair.tensors[0]);
+    std::vector<Box> sources, destinations;
+    for (const HeldBox& held : pair.sources) sources.push_back(held.box);
+    for (const HeldBox& held : pair.destinations) {
+      destinations.push_back(held.box);
+    }
+    std::map<std::pair<RankSets::Id, RankSets::Id>, std::vector<Box>> alike;
+    for (const Atom& atom : CutIntoAtoms(tensor.shape, sources, destinations)) {
+      if (atom.sources.empty()) return Hole(pair, atom);
+      alike[{RanksOf(pair.sources, atom.sources),
+             RanksOf(pair.destinations, atom.destinations)}]
+          .push_back(atom.box);
+    }
+    for (const auto& [ranks, boxes] : alike) {
+      const auto& [holders, takers] = ranks;
+      for (const MergedBox& merged : MergeBoxes(boxes)) {
+        cells_.push_back({index, merged.box, holders, takers,
+                          sets_.Minus(takers, holders),
+                          merged.box.num_elements() * ByteSize(tensor.dtype)});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // A taker that has the bytes itself takes them from itself.
+  void DraftLocalCopies() {
+    for (const Cell& cell : cells_) {
+      for (const Rank rank : sets_.Ranks(cell.takers)) {
+        if (sets_.Contains(cell.missing, rank)) continue;
+        drafts_.push_back({cell.pair, cell.box, 0,
+                           static_cast<int32_t>(NumTensors(cell)), rank, rank,
+                           -1});
+      }
+    }
+  }
+
+  // Turns cells into demands of a size that can be levelled.
+  void CutDemands() {
+    std::vector<Demand> whole;
+    for (const Cell& cell : cells_) {
+      whole.push_back(
+          {cell.tensor_bytes * NumTensors(cell), cell.holders, cell.missing});
+    }
+    const int64_t chunk = ChunkBytes(sets_, whole);
+    for (size_t i = 0; i < cells_.size(); ++i) {
+      if (sets_.Ranks(cells_[i].missing).empty()) continue;
+      const bool cut = whole[i].bytes > chunk && WorthCutting(sets_, whole[i]);
+      CutCell(cells_[i], cut ? chunk : whole[i].bytes);
+    }
+  }
+
+  void CutCell(const Cell& cell, int64_t chunk) {
+    const int64_t count = NumTensors(cell);
+    const int64_t per_tensor = std::max<int64_t>(cell.tensor_bytes, 1);
+    // Either several tensors to a piece or several slices to a tensor.
+    const int64_t groups =
+        CeilDiv(count, std::max<int64_t>(chunk / per_tensor, 1));
+    const int64_t step = CeilDiv(count, groups);
+    const int64_t slices =
+        std::clamp<int64_t>(CeilDiv(per_tensor, chunk), 1, kMaxSlices);
+    for (const Box& box : Slice(cell.box, slices)) {
+      const int64_t bytes =
+          box.num_elements() *
+          ByteSize(input_.model->tensor(pair(cell.pair).tensors[0]).dtype);
+      for (int64_t first = 0; first < count; first += step) {
+        const int64_t last = std::min(first + step, count);
+        pieces_.push_back({cell.pair, box, static_cast<int32_t>(first),
+                           static_cast<int32_t>(last), kNoRank, kNoRank, -1});
+        demands_.push_back(
+            {bytes * (last - first), cell.holders, cell.missing});
+      }
+    }
+  }
+
+  void DraftLegs() {
+    const auto base = static_cast<int32_t>(drafts_.size());
+    for (const Leg& leg : RouteDemands(sets_, demands_)) {
+      Draft draft = pieces_[static_cast<size_t>(leg.demand)];
+      draft.source = leg.source;
+      draft.destination = leg.destination;
+      if (leg.parent >= 0) draft.parent = base + leg.parent;
+      drafts_.push_back(std::move(draft));
+    }
+  }
+
+  // Placements are bounded one by one: an agent in two of them might take what
+  // both want once.
+  int64_t LowerBound() {
+    int64_t bound = 0;
+    for (size_t p = 0; p < input_.destinations.size(); ++p) {
+      std::vector<Demand> demands;
+      for (const Cell& cell : cells_) {
+        if (pair(cell.pair).destination_placement != static_cast<int32_t>(p)) {
+          continue;
+        }
+        demands.push_back(
+            {cell.tensor_bytes * NumTensors(cell), cell.holders, cell.missing});
+      }
+      bound = std::max(bound, LowerBoundBytes(sets_, demands));
+    }
+    return bound;
+  }
+
+  const ReshardInput& input_;
+  RankSets sets_;
+  std::vector<GeometryPair> pairs_;
+  std::vector<Cell> cells_;
+  std::vector<Draft> pieces_;    // what each demand is, without a way
+  std::vector<Demand> demands_;  // parallel to pieces_
+  std::vector<Draft> drafts_;
+};
+
+}  // namespace
+
+absl::StatusOr<TransferPlan> PlanReshard(const ReshardInput& input,
+                                         const PlanningLimits& limits) {
+  SLUICE_RETURN_IF_ERROR(CheckReshardInput(input, limits));
+  return ReshardPlanning(input).Run(limits);
+}
+
+}  // namespace sluice::coordinator
