@@ -1,0 +1,7 @@
+#include "common/failpoint.h"
+
+namespace sluice {
+
+void Failpoint(const char*, int64_t) {}
+
+}  // namespace sluice
