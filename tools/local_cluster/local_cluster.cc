@@ -15,6 +15,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "common/failpoint.h"
 #include "common/status_macros.h"
 
 namespace sluice::local_cluster {
@@ -101,6 +102,7 @@ absl::StatusOr<LocalCluster> LocalCluster::Start(const Options& options,
   LocalCluster cluster;
   cluster.dir_ = fs::absolute(options.dir).string();
   cluster.die_with_parent_ = options.die_with_parent;
+  cluster.failpoint_files_ = options.failpoint_files;
   if (auto running = Open(cluster.dir_);
       running.ok() && IsAlive(running->coordinator_)) {
     return absl::AlreadyExistsError(
@@ -159,12 +161,31 @@ absl::StatusOr<LocalCluster> LocalCluster::Start(const Options& options,
   return cluster;
 }
 
+std::string LocalCluster::FailpointFile(const std::string& name) const {
+  return absl::StrCat(dir_, "/", name, ".failpoint");
+}
+
+absl::StatusOr<std::vector<std::string>> LocalCluster::Environment(
+    const std::string& name) const {
+  if (!failpoint_files_) return std::vector<std::string>();
+  const std::string path = FailpointFile(name);
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << std::string(sizeof(FailpointControl), '\0');
+  file.close();
+  if (!file) {
+    return absl::InternalError(absl::StrCat("cannot write ", path));
+  }
+  return std::vector<std::string>{absl::StrCat("SLUICE_FAILPOINT_FILE=", path)};
+}
+
 absl::Status LocalCluster::StartCoordinator(absl::Duration timeout) {
   const std::string port_file = absl::StrCat(dir_, "/coordinator.port");
   const std::string log = absl::StrCat(dir_, "/coordinator.log");
   ::unlink(port_file.c_str());
-  SLUICE_ASSIGN_OR_RETURN(coordinator_,
-                          Spawn(coordinator_argv_, log, die_with_parent_));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> environment,
+                          Environment("coordinator"));
+  SLUICE_ASSIGN_OR_RETURN(coordinator_, Spawn(coordinator_argv_, log,
+                                              environment, die_with_parent_));
   SLUICE_ASSIGN_OR_RETURN(const int port,
                           AwaitPort(coordinator_, port_file, log, timeout));
   address_ = absl::StrCat("127.0.0.1:", port);
@@ -176,8 +197,10 @@ absl::Status LocalCluster::StartAgent(AgentProcess& agent,
   const std::string port_file = absl::StrCat(dir_, "/", agent.name, ".port");
   const std::string log = absl::StrCat(dir_, "/", agent.name, ".log");
   ::unlink(port_file.c_str());
-  SLUICE_ASSIGN_OR_RETURN(agent.process,
-                          Spawn(agent.argv, log, die_with_parent_));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> environment,
+                          Environment(agent.name));
+  SLUICE_ASSIGN_OR_RETURN(
+      agent.process, Spawn(agent.argv, log, environment, die_with_parent_));
   return AwaitPort(agent.process, port_file, log, timeout).status();
 }
 

@@ -30,6 +30,9 @@ struct Options {
   // Daemons are killed with the process that started them (not for `up`).
   bool die_with_parent = false;
   std::vector<std::string> coordinator_flags, agent_flags;  // added last
+  // Gives each daemon a zeroed SLUICE_FAILPOINT_FILE, DIR/NAME.failpoint; for
+  // binaries that link failpoints.
+  bool failpoint_files = false;
 
   // Errors: INVALID_ARGUMENT - names field, bounds and value.
   absl::Status Validate() const;
@@ -68,16 +71,21 @@ class LocalCluster {
   // logs and durable state stay in `dir`. Processes that ended are skipped.
   absl::Status Stop(absl::Duration grace = absl::Seconds(10));
 
- private:
-  LocalCluster() = default;
+  // Path of a daemon's failpoint file (Options::failpoint_files).
+  std::string FailpointFile(const std::string& name) const;
 
+ private:
   absl::Status StartCoordinator(absl::Duration timeout);
+  absl::StatusOr<std::vector<std::string>> Environment(
+      const std::string& name) const;
   absl::Status StartAgent(AgentProcess& agent, absl::Duration timeout);
   absl::Status WriteDescription() const;
+  LocalCluster() = default;
 
   std::string dir_;
   std::string socket_dir_;
   bool die_with_parent_ = false;
+  bool failpoint_files_ = false;
   std::string address_;
   Process coordinator_;
   std::vector<std::string> coordinator_argv_;

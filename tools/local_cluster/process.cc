@@ -50,8 +50,9 @@ int PidfdOpen(pid_t pid) {
 }
 
 // In the child, between fork and exec: async-signal-safe calls only.
-[[noreturn]] void RunChild(char* const* argv, const char* log_file,
-                           bool die_with_parent, pid_t parent) {
+[[noreturn]] void RunChild(char* const* argv, char* const* environment,
+                           const char* log_file, bool die_with_parent,
+                           pid_t parent) {
   ::setsid();
   if (die_with_parent) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -65,7 +66,7 @@ int PidfdOpen(pid_t pid) {
   ::dup2(log_fd, 1);
   ::dup2(log_fd, 2);
   ::close_range(3, ~0U, 0);
-  ::execv(argv[0], argv);
+  ::execve(argv[0], argv, environment);
   ::_exit(127);
 }
 
@@ -73,6 +74,7 @@ int PidfdOpen(pid_t pid) {
 
 absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
                               const std::string& log_file,
+                              const std::vector<std::string>& environment,
                               bool die_with_parent) {
   if (argv.empty() || ::access(argv[0].c_str(), X_OK) != 0) {
     return absl::NotFoundError(
@@ -84,6 +86,14 @@ absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
     raw.push_back(const_cast<char*>(arg.c_str()));
   }
   raw.push_back(nullptr);
+  std::vector<char*> raw_environment;
+  for (const std::string& entry : environment) {
+    raw_environment.push_back(const_cast<char*>(entry.c_str()));
+  }
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    raw_environment.push_back(*entry);
+  }
+  raw_environment.push_back(nullptr);
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) {
@@ -91,7 +101,8 @@ absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
         absl::StrCat("cannot start ", argv[0], ": ", std::strerror(errno)));
   }
   if (pid == 0) {
-    RunChild(raw.data(), log_file.c_str(), die_with_parent, parent);
+    RunChild(raw.data(), raw_environment.data(), log_file.c_str(),
+             die_with_parent, parent);
   }
   Process process{pid, 0};
   char state = 0;

@@ -25,11 +25,13 @@ struct Process {
 };
 
 // Starts `argv` in a session of its own, with stdin from /dev/null and stdout
-// and stderr appended to `log_file`. With `die_with_parent` the kernel kills it
-// when the calling thread's process ends.
+// and stderr appended to `log_file`. `environment` ("NAME=value") is added to
+// ours. With `die_with_parent` the kernel kills it when the calling thread's
+// process ends.
 // Errors: NOT_FOUND - the binary; INTERNAL - the system refused.
 absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
                               const std::string& log_file,
+                              const std::vector<std::string>& environment,
                               bool die_with_parent);
 
 // Whether this very process still runs (a zombie does not).
