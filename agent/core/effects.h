@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -22,13 +23,17 @@ namespace sluice::agent {
 // ---------------------------------------------------------------------
 
 // Makes a memfd arena of this size (placement copies, sample segments); the
-// host answers BufferAllocated. Pages are touched by nobody until used.
+// host answers BufferAllocated. Pages are touched by nobody until used. The
+// core numbers its buffers from 1; those that the host makes (lent memory) have
+// kHostBufferBit set, so that the two never meet.
+inline constexpr uint64_t kHostBufferBit = uint64_t{1} << 63;
 struct AllocateBuffer {
   BufferId buffer;
   int64_t bytes = 0;
   std::string label;  // for status and logs
 };
 // Unmaps and closes; mappings that executions still hold live until their end.
+// Lent buffers too: when lent anew, refused or forgotten.
 struct FreeBuffer {
   BufferId buffer;
 };
@@ -59,6 +64,10 @@ struct PrepareExecution {
       destinations;  // by placement index
   // One per entry of the part, for samples: where it is or will be here.
   std::vector<SamplePlace> samples;
+  // Same order: where an entry lands that this agent receives though it holds
+  // it already (`samples` then says where it is, for reading); else nullopt and
+  // it lands in `samples`.
+  std::vector<std::optional<SamplePlace>> landings;
   bool digests = true;
   std::string content_key;  // see ExecutionRequest
   int64_t staging_bytes = 0;
