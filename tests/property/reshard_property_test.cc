@@ -1,0 +1,236 @@
+// Random reshards: the plan, carried out on real arrays, gives what brute force
+// gives; the validator agrees; and a plan that was tampered with never passes
+// it unless it still does the same work.
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <optional>
+#include <string>
+
+#include "coordinator/planner/certificate.h"
+#include "coordinator/planner/planners.h"
+#include "tests/property/random_reshard.h"
+#include "tests/property/reshard_oracle.h"
+#include "tests/support/status_matchers.h"
+
+namespace sluice::coordinator {
+namespace {
+
+using ::sluice::testing::Draw;
+using ::sluice::testing::IsOk;
+using ::sluice::testing::RandomReshard;
+using ::sluice::testing::Rng;
+using ::sluice::testing::RunPlan;
+
+constexpr int kCases = 250;
+
+bool Same(const TransferPlan& a, const TransferPlan& b) {
+  return a.transfers == b.transfers && a.entries == b.entries &&
+         a.certificate == b.certificate;
+}
+
+// Makes a changed plan consistent in everything that is not its work: numbers,
+// links, kinds, bytes, certificate.
+void Dress(const ReshardInput& input, TransferPlan& plan) {
+  for (size_t i = 0; i < plan.transfers.size(); ++i) {
+    Transfer& transfer = plan.transfers[i];
+    transfer.id = static_cast<uint32_t>(i);
+    transfer.link =
+        input.topology.Between(transfer.source, transfer.destination);
+    transfer.kind = transfer.source == transfer.destination
+                        ? TransferKind::kLocalCopy
+                        : TransferKind::kSendRecv;
+    int64_t bytes = 0;
+    for (const TensorIndex t : ExpandTensors(transfer.params.tensors)) {
+      bytes += transfer.params.box.num_elements() *
+               ByteSize(input.model->tensor(t).dtype);
+    }
+    transfer.bytes = bytes;
+  }
+  plan.certificate = MakeCertificate(input.topology, plan.transfers,
+                                     /*lower_bound_bytes=*/0,
+                                     /*wasted_bytes=*/0);
+}
+
+Transfer& AnyOf(Rng& rng, TransferPlan& plan) {
+  return plan.transfers[static_cast<size_t>(
+      Draw(rng, 0, std::ssize(plan.transfers) - 1))];
+}
+
+Rank AnyRank(Rng& rng, const ReshardInput& input) {
+  return Rank(static_cast<int32_t>(
+      Draw(rng, 0, input.topology.num_ranks() - 1)));
+}
+
+// Leaves one transfer out; what read after it, or after later ones, follows.
+void Drop(Rng& rng, TransferPlan& plan) {
+  const auto gone =
+      static_cast<uint32_t>(Draw(rng, 0, std::ssize(plan.transfers) - 1));
+  plan.transfers.erase(plan.transfers.begin() + gone);
+  for (Transfer& transfer : plan.transfers) {
+    if (transfer.reads_after && *transfer.reads_after > gone) {
+      --*transfer.reads_after;
+    }
+  }
+}
+
+void Duplicate(Rng& rng, TransferPlan& plan) {
+  Transfer copy = AnyOf(rng, plan);
+  copy.round = plan.transfers.back().round;
+  plan.transfers.push_back(std::move(copy));
+}
+
+// Moves one face or the whole box along one dimension.
+bool MoveBox(Rng& rng, TransferPlan& plan) {
+  Box& box = AnyOf(rng, plan).params.box;
+  if (box.rank() == 0) return false;
+  Interval& dim = box.dim(static_cast<int>(Draw(rng, 0, box.rank() - 1)));
+  const int64_t by = Draw(rng, 0, 1) == 1 ? 1 : -1;
+  const int64_t faces = Draw(rng, 0, 2);
+  if (faces != 0) dim.lo += by;
+  if (faces != 1) dim.hi += by;
+  return dim.lo >= 0 && !dim.empty();
+}
+
+// One random change of a plan's work; the name of what was done, nullopt if
+// this plan has nothing to change that way.
+std::optional<std::string> Tamper(Rng& rng, const ReshardInput& input,
+                                  TransferPlan& plan) {
+  switch (Draw(rng, 0, 7)) {
+    case 0:
+      Drop(rng, plan);
+      return "drop";
+    case 1:
+      Duplicate(rng, plan);
+      return "duplicate";
+    case 2:
+      if (!MoveBox(rng, plan)) return std::nullopt;
+      return "move box";
+    case 3:
+      AnyOf(rng, plan).source = AnyRank(rng, input);
+      return "source";
+    case 4:
+      AnyOf(rng, plan).destination = AnyRank(rng, input);
+      return "destination";
+    case 5: {
+      Transfer& transfer = AnyOf(rng, plan);
+      if (!transfer.reads_after) return std::nullopt;
+      if (Draw(rng, 0, 1) == 0) {
+        transfer.reads_after.reset();
+        return "forget the relay";
+      }
+      transfer.reads_after = AnyOf(rng, plan).id;
+      return "read after another";
+    }
+    case 6: {
+      Transfer& transfer = AnyOf(rng, plan);
+      transfer.reads_after = AnyOf(rng, plan).id;
+      return "relay";
+    }
+    default: {
+      std::vector<TensorRun>& runs = AnyOf(rng, plan).params.tensors;
+      if (Draw(rng, 0, 1) == 0) {
+        runs[0].first += static_cast<int32_t>(Draw(rng, -1, 1));
+        if (runs[0].first < 0) return std::nullopt;
+      } else {
+        runs.back().count += static_cast<int32_t>(Draw(rng, -1, 1));
+        if (runs.back().count < 1) return std::nullopt;
+      }
+      const int64_t last = runs.back().first +
+                           int64_t{runs.back().step} * (runs.back().count - 1);
+      if (last >= std::ssize(input.model->tensors)) return std::nullopt;
+      return "tensors";
+    }
+  }
+}
+
+TEST_CASE("plans of random reshards do what brute force does", "[planner]") {
+  Rng rng(Catch::rngSeed());
+  int64_t relays = 0;
+  int64_t crossings = 0;
+  for (int i = 0; i < kCases; ++i) {
+    CAPTURE(Catch::rngSeed(), i);
+    const ReshardInput input = RandomReshard(rng);
+    REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
+    CHECK(RunPlan(input, plan) == "");
+    REQUIRE_THAT(ValidateReshard(input, plan), IsOk());
+    REQUIRE_OK_AND_ASSIGN(const TransferPlan again, PlanReshard(input));
+    CHECK(Same(plan, again));
+    for (const Transfer& transfer : plan.transfers) {
+      relays += transfer.reads_after ? 1 : 0;
+      crossings += transfer.link == LinkClass::kBetweenNodes ? 1 : 0;
+    }
+  }
+  // The cases are not trivial.
+  CHECK(relays > kCases / 4);
+  CHECK(crossings > kCases);
+}
+
+TEST_CASE("the validator passes no plan that brute force refuses",
+          "[planner]") {
+  Rng rng(Catch::rngSeed() + 1);
+  int refused = 0;
+  int harmless = 0;
+  for (int i = 0; i < kCases; ++i) {
+    const ReshardInput input = RandomReshard(rng);
+    REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
+    for (int k = 0; k < 12 && !plan.transfers.empty(); ++k) {
+      TransferPlan changed = plan;
+      const std::optional<std::string> change = Tamper(rng, input, changed);
+      if (!change || changed.transfers == plan.transfers) continue;
+      Dress(input, changed);
+      CAPTURE(Catch::rngSeed(), i, k, *change);
+      const std::string fault = RunPlan(input, changed);
+      const absl::Status status = ValidateReshard(input, changed);
+      if (fault.empty()) {
+        ++harmless;
+        continue;
+      }
+      CAPTURE(fault);
+      REQUIRE(status.code() == absl::StatusCode::kInternal);
+      ++refused;
+    }
+  }
+  CHECK(refused > 4 * kCases);
+  CHECK(harmless < refused);
+}
+
+TEST_CASE("a plan that lies about itself is refused", "[planner]") {
+  Rng rng(Catch::rngSeed() + 2);
+  for (int i = 0; i < kCases / 5; ++i) {
+    const ReshardInput input = RandomReshard(rng);
+    REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
+    if (plan.transfers.empty()) continue;
+    CAPTURE(Catch::rngSeed(), i);
+    TransferPlan changed = plan;
+    switch (Draw(rng, 0, 5)) {
+      case 0:
+        AnyOf(rng, changed).bytes += 1;
+        break;
+      case 1: {
+        LinkClass& link = AnyOf(rng, changed).link;
+        link = link == LinkClass::kSameNode ? LinkClass::kBetweenNodes
+                                            : LinkClass::kSameNode;
+        break;
+      }
+      case 2:
+        AnyOf(rng, changed).id += 1;
+        break;
+      case 3:
+        AnyOf(rng, changed).destination_placement = 7;
+        break;
+      case 4:
+        AnyOf(rng, changed).source = Rank(99);
+        break;
+      default:
+        changed.certificate.bytes[0] += 1;
+        break;
+    }
+    CHECK_THAT(
+        ValidateReshard(input, changed),
+        ::sluice::testing::StatusIs(absl::StatusCode::kInternal));
+  }
+}
+
+}  // namespace
+}  // namespace sluice::coordinator
