@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/descriptor_socket.h"
 #include "agent/device/memory_file.h"
+#include "agent/socket_paths.h"
 #include "common/convert_tensor.h"
 #include "common/status_macros.h"
 #include "proto/sluice/v1/worker_service.pb.h"
@@ -90,7 +91,8 @@ absl::StatusOr<PeerSource> SocketPeerDirectory::Open(OperationId operation,
                         absl::StrCat("agent \"", target.name, "\" (rank ",
                                      peer.value(), "): ", status.message()));
   };
-  absl::StatusOr<UniqueFd> socket = ConnectUnixSocket(target.socket_path);
+  absl::StatusOr<UniqueFd> socket =
+      ConnectUnixSocket(DescriptorSocketPath(target.socket_path));
   if (!socket.ok()) return named(socket.status());
   v1::PassRequest request;
   request.mutable_open()->set_operation(operation.value());

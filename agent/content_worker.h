@@ -1,0 +1,77 @@
+#ifndef SLUICE_AGENT_CONTENT_WORKER_H_
+#define SLUICE_AGENT_CONTENT_WORKER_H_
+
+// A thread for what reads or writes whole placements without a plan: loads from
+// checkpoints, and digests of landed memory.
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "agent/core/effects.h"
+#include "agent/core/events.h"
+#include "agent/device/mapped_memory.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/mutex.h"
+#include "common/serial_executor.h"
+
+namespace sluice::agent {
+
+// Thread-safe. Orders run one after the other; their ends are told on the
+// worker's thread.
+class ContentWorker {
+ public:
+  struct Callbacks {
+    std::function<void(OperationId, int64_t bytes_done)> on_progress;
+    // Once per Load: after it nothing writes the memory for it.
+    std::function<void(LoadDoneEvent)> on_loaded;
+    // Once per ReadDigests.
+    std::function<void(DigestsReadEvent)> on_digests;
+  };
+
+  ContentWorker(const Clock& clock, Callbacks callbacks);
+  // Cancels what runs and waits.
+  ~ContentWorker();
+  ContentWorker(const ContentWorker&) = delete;
+  ContentWorker& operator=(const ContentWorker&) = delete;
+
+  // Fills the placement's buffer, which lies in `memory` (null if the placement
+  // has no bytes here), from the directory.
+  void Load(StartLoad order, std::shared_ptr<MappedMemory> memory);
+  // Ends a load: on_loaded comes with `reason` unless it ended before.
+  void AbortLoad(OperationId operation, absl::Status reason);
+
+  // Digests every view of the placement. Not scaled by MixTensor: each digest
+  // names its tensor.
+  void ReadDigests(agent::ReadDigests order,
+                   std::shared_ptr<MappedMemory> memory);
+
+ private:
+  struct Abort {
+    Mutex mutex;
+    absl::Status reason ABSL_GUARDED_BY(mutex);
+    std::atomic<bool> wanted{false};
+  };
+
+  void RunLoad(const StartLoad& order, const MappedMemory* memory,
+               Abort& abort);
+  void RunDigests(const agent::ReadDigests& order, const MappedMemory* memory);
+
+  const Clock& clock_;
+  const Callbacks callbacks_;
+  std::atomic<bool> stopping_{false};
+  Mutex mutex_;
+  absl::flat_hash_map<OperationId, std::shared_ptr<Abort>> loads_
+      ABSL_GUARDED_BY(mutex_);
+  // Last: its tasks use the members above.
+  SerialExecutor thread_;
+};
+
+}  // namespace sluice::agent
+
+#endif  // SLUICE_AGENT_CONTENT_WORKER_H_

@@ -1,0 +1,143 @@
+// What the host does for each effect of the core: see agent/host.h.
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/host.h"
+#include "agent/plan_binder.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+
+namespace sluice::agent {
+
+void AgentHost::Run(AllocateBuffer& order) {
+  const auto allocate = [&]() -> absl::Status {
+    SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<MappedMemory> memory,
+                            deps_.device.Allocate(order.bytes, order.label));
+    return deps_.buffers.Add(order.buffer, std::move(memory), order.label);
+  };
+  absl::Status status = allocate();
+  if (!status.ok()) {
+    LogError(
+        "no memory",
+        {{"label", order.label}, {"bytes", order.bytes}, {"status", status}});
+  }
+  followups_.push_back(BufferAllocatedEvent{order.buffer, std::move(status)});
+}
+
+void AgentHost::Run(FreeBuffer& order) { deps_.buffers.Remove(order.buffer); }
+
+absl::Status AgentHost::Prepare(const PrepareExecution& order) {
+  SLUICE_ASSIGN_OR_RETURN(ExecutionRequest request,
+                          BindPlan(order, self_, deps_.buffers));
+  // Peers may ask for sources as soon as the executor knows the operation.
+  deps_.sources.Add(request);
+  absl::Status status = executor_->Prepare(std::move(request));
+  if (!status.ok()) deps_.sources.Remove(order.operation);
+  return status;
+}
+
+void AgentHost::Run(PrepareExecution& order) {
+  const absl::Time start = deps_.clock.Now();
+  absl::Status status = Prepare(order);
+  LogInfo("prepared", {{"operation", order.operation},
+                       {"transfers", order.part->transfers.size()},
+                       {"took", deps_.clock.Now() - start},
+                       {"status", status}});
+  followups_.push_back(
+      ExecutionPreparedEvent{order.operation, std::move(status)});
+}
+
+void AgentHost::Run(StartExecution& order) {
+  absl::Status status = executor_->Start(order.operation);
+  if (status.ok()) return;
+  followups_.push_back(
+      ExecutionDoneEvent{order.operation, std::move(status), {}, kNoRank});
+}
+
+void AgentHost::Run(AbortExecution& order) {
+  LogWarn("abort", {{"operation", order.operation}, {"reason", order.reason}});
+  executor_->Abort(order.operation, std::move(order.reason));
+}
+
+void AgentHost::Run(ReleaseExecution& order) {
+  deps_.sources.Remove(order.operation);
+  executor_->Release(order.operation);
+}
+
+void AgentHost::Run(StartLoad& order) {
+  auto memory = deps_.buffers.Get(order.placement.buffer);
+  if (!memory.ok() && order.placement.layout->buffer_bytes > 0) {
+    followups_.push_back(LoadDoneEvent{order.operation, memory.status(), {}});
+    return;
+  }
+  content_->Load(std::move(order), memory.value_or(nullptr));
+}
+
+void AgentHost::Run(AbortLoad& order) {
+  content_->AbortLoad(order.operation, std::move(order.reason));
+}
+
+void AgentHost::Run(ReadDigests& order) {
+  auto memory = deps_.buffers.Get(order.placement.buffer);
+  if (!memory.ok() && order.placement.layout->buffer_bytes > 0) {
+    followups_.push_back(
+        DigestsReadEvent{order.operation, memory.status(), {}});
+    return;
+  }
+  content_->ReadDigests(std::move(order), memory.value_or(nullptr));
+}
+
+void AgentHost::Run(ForgetContent& order) {
+  executor_->ForgetContent(order.content_key);
+}
+
+void AgentHost::Run(SendEvent& order) {
+  if (stream_ != nullptr) stream_->Send(order.event);
+}
+
+void AgentHost::Run(SetPeers& order) {
+  deps_.peers.SetPeers(order.peers);
+  absl::flat_hash_map<Rank, Peer> remote;
+  for (Peer& peer : order.peers) {
+    if (peer.rank == self_ || peer.node == options_.node) continue;
+    const auto known = remote_peers_.find(peer.rank);
+    if (known == remote_peers_.end() ||
+        known->second.incarnation != peer.incarnation ||
+        known->second.network_address != peer.network_address) {
+      const absl::Status status =
+          executor_->SetPeer(peer.rank, peer.incarnation, peer.network_address);
+      if (!status.ok()) {
+        LogError("peer refused", {{"peer", peer.name}, {"status", status}});
+      }
+    }
+    remote[peer.rank] = std::move(peer);
+  }
+  for (const auto& [rank, peer] : remote_peers_) {
+    if (!remote.contains(rank)) executor_->DropPeer(rank);
+  }
+  remote_peers_ = std::move(remote);
+}
+
+void AgentHost::Run(agent::CloseStream& order) {
+  if (stream_ == nullptr) return;
+  LogWarn("command stream closed", {{"reason", order.reason}});
+  std::exchange(stream_, nullptr)->Close(order.reason);
+  followups_.push_back(StreamDownEvent{});
+}
+
+void AgentHost::Run(Reply& order) {
+  const auto it = calls_.find(order.call);
+  if (it == calls_.end()) return;  // abandoned
+  ReplyCallback done = std::move(it->second);
+  calls_.erase(it);
+  std::move(done)(order.status, order.body);
+}
+
+void AgentHost::Run(TellVersion& order) {
+  for (const auto& [session, callback] : sessions_) callback(order);
+}
+
+}  // namespace sluice::agent
