@@ -36,15 +36,18 @@ std::string NameOf(StageRule stage) {
   return "all";
 }
 
-// Reads a list of objects with `read(item, where)`.
-template <typename Read>
-absl::Status ReadList(JsonObject& object, absl::string_view key, Read read) {
+// Appends to `out` a list of objects, each read by `read(item, where)`.
+template <typename T, typename Read>
+absl::Status ReadList(JsonObject& object, absl::string_view key, Read read,
+                      std::vector<T>& out) {
   const json* list = object.Find(key);
   if (list == nullptr) return absl::OkStatus();
   if (!list->is_array()) return object.Error(key, "expected a list");
   for (size_t i = 0; i < list->size(); ++i) {
-    SLUICE_RETURN_IF_ERROR(
+    SLUICE_ASSIGN_OR_RETURN(
+        T item,
         read((*list)[i], absl::StrCat(object.where(), ", ", key, "[", i, "]")));
+    out.push_back(std::move(item));
   }
   return absl::OkStatus();
 }
@@ -101,12 +104,7 @@ absl::StatusOr<LayoutRule> ReadRule(const json& value, std::string where) {
   SLUICE_RETURN_IF_ERROR(object.ReadInt32("fuse_dim", rule.fuse_dim));
   SLUICE_RETURN_IF_ERROR(object.ReadInt("interleave", rule.interleave));
   SLUICE_RETURN_IF_ERROR(object.ReadBool("optional", rule.optional));
-  SLUICE_RETURN_IF_ERROR(
-      ReadList(object, "splits", [&rule](const json& item, std::string at) {
-        absl::StatusOr<DimSplit> split = ReadSplit(item, std::move(at));
-        if (split.ok()) rule.splits.push_back(*std::move(split));
-        return split.status();
-      }));
+  SLUICE_RETURN_IF_ERROR(ReadList(object, "splits", ReadSplit, rule.splits));
   SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
   SLUICE_RETURN_IF_ERROR(object.Require("pattern"));
   return rule;
@@ -203,18 +201,13 @@ absl::StatusOr<RankLayout> ReadRank(const json& value, std::string where,
                                     const ModelSpec* model) {
   JsonObject object(value, std::move(where));
   RankLayout rank;
-  SLUICE_RETURN_IF_ERROR(
-      ReadList(object, "params", [&rank](const json& item, std::string at) {
-        absl::StatusOr<LocalParam> param = ReadParam(item, std::move(at));
-        if (param.ok()) rank.params.push_back(*std::move(param));
-        return param.status();
-      }));
+  SLUICE_RETURN_IF_ERROR(ReadList(object, "params", ReadParam, rank.params));
   SLUICE_RETURN_IF_ERROR(ReadList(
-      object, "views", [&rank, model](const json& item, std::string at) {
-        absl::StatusOr<View> view = ReadView(item, std::move(at), rank, model);
-        if (view.ok()) rank.views.push_back(*std::move(view));
-        return view.status();
-      }));
+      object, "views",
+      [&rank, model](const json& item, std::string at) {
+        return ReadView(item, std::move(at), rank, model);
+      },
+      rank.views));
   SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
   return rank;
 }
@@ -229,19 +222,13 @@ absl::StatusOr<Layout> ReadLayout(const json& value, const ModelSpec* model) {
   SLUICE_RETURN_IF_ERROR(object.ReadInts("stage_layers", layout.stage_layers));
   SLUICE_RETURN_IF_ERROR(
       object.ReadStrings("replica_axes", layout.replica_axes));
-  SLUICE_RETURN_IF_ERROR(
-      ReadList(object, "rules", [&layout](const json& item, std::string at) {
-        absl::StatusOr<LayoutRule> rule = ReadRule(item, std::move(at));
-        if (rule.ok()) layout.rules.push_back(*std::move(rule));
-        return rule.status();
-      }));
+  SLUICE_RETURN_IF_ERROR(ReadList(object, "rules", ReadRule, layout.rules));
   SLUICE_RETURN_IF_ERROR(ReadList(
       object, "explicit_ranks",
-      [&layout, model](const json& item, std::string at) {
-        absl::StatusOr<RankLayout> rank = ReadRank(item, std::move(at), model);
-        if (rank.ok()) layout.explicit_ranks.push_back(*std::move(rank));
-        return rank.status();
-      }));
+      [model](const json& item, std::string at) {
+        return ReadRank(item, std::move(at), model);
+      },
+      layout.explicit_ranks));
   SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
   SLUICE_RETURN_IF_ERROR(object.Require("name"));
   return layout;

@@ -57,7 +57,7 @@ TEST_CASE("the nearest name is the one with the fewest edits", "[json]") {
   const std::vector<absl::string_view> names = {"pattern", "splits", "stage"};
   CHECK(NearestName("patern", names) == "pattern");
   CHECK(NearestName("split", names) == "splits");
-  CHECK(NearestName("x", {}) == "");
+  CHECK(NearestName("x", {}).empty());
 }
 
 }  // namespace

@@ -27,10 +27,10 @@ Mesh MakeMesh(std::vector<MeshAxis> axes) {
   return mesh;
 }
 
-ModelSpec MakeModel(std::vector<std::pair<std::string, Shape>> tensors) {
+ModelSpec MakeModel(const std::vector<std::pair<std::string, Shape>>& tensors) {
   ModelSpec model;
   model.name = "m";
-  for (auto& [name, shape] : tensors) {
+  for (const auto& [name, shape] : tensors) {
     model.tensors.push_back({name, DType::kBF16, shape});
   }
   return model;
