@@ -87,6 +87,13 @@ class GatherScatter {
       }
     }
     const Rank root = sent.begin()->first;  // the lowest owner
+    bool scattered = true;
+    for (const auto& [rank, share] : received) {
+      for (const int32_t i : share) {
+        scattered = scattered && Has(holding(i).holders, rank);
+      }
+    }
+    if (scattered) return;  // nobody misses anything of this key
     bool gathered = true;
     for (const int32_t i : holdings) {
       gathered = gathered && Has(holding(i).holders, root);
@@ -94,16 +101,7 @@ class GatherScatter {
     if (!gathered) {
       AddStep(TransferKind::kGather, 0, root, sent, gather_of_, gathers_);
     }
-    bool scattered = true;
-    for (const auto& [rank, share] : received) {
-      for (const int32_t i : share) {
-        scattered = scattered && Has(holding(i).holders, rank);
-      }
-    }
-    if (!scattered) {
-      AddStep(TransferKind::kScatter, 1, root, received, scatter_of_,
-              scatters_);
-    }
+    AddStep(TransferKind::kScatter, 1, root, received, scatter_of_, scatters_);
   }
 
   void AddStep(TransferKind kind, int32_t stage, Rank root,

@@ -157,11 +157,12 @@ class ReshardPlanning {
     for (size_t i = 0; i < cells_.size(); ++i) {
       if (sets_.Ranks(cells_[i].missing).empty()) continue;
       const bool cut = whole[i].bytes > chunk && WorthCutting(sets_, whole[i]);
-      CutCell(cells_[i], cut ? chunk : whole[i].bytes);
+      CutCell(static_cast<int32_t>(i), cut ? chunk : whole[i].bytes);
     }
   }
 
-  void CutCell(const Cell& cell, int64_t chunk) {
+  void CutCell(int32_t index, int64_t chunk) {
+    const Cell& cell = cells_[static_cast<size_t>(index)];
     const int64_t count = NumTensors(cell);
     const int64_t per_tensor = std::max<int64_t>(cell.tensor_bytes, 1);
     // Either several tensors to a piece or several slices to a tensor.
@@ -179,7 +180,7 @@ class ReshardPlanning {
         pieces_.push_back({cell.pair, box, static_cast<int32_t>(first),
                            static_cast<int32_t>(last), kNoRank, kNoRank, -1});
         demands_.push_back(
-            {bytes * (last - first), cell.holders, cell.missing});
+            {bytes * (last - first), cell.holders, cell.missing, index});
       }
     }
   }

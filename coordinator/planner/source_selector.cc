@@ -1,6 +1,7 @@
 #include "coordinator/planner/source_selector.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace sluice::coordinator {
@@ -13,6 +14,8 @@ constexpr int kMaxSweeps = 4;
 // One demand as one node, or one rank beside a local holder, needs it.
 struct Unit {
   int32_t demand = 0;
+  int32_t family = -1;
+  int32_t ordinal = 0;  // among the units of its demand
   int64_t bytes = 0;
   bool crossing = false;  // between nodes
   absl::Span<const Rank> candidates;
@@ -24,6 +27,8 @@ struct Unit {
     return static_cast<int64_t>(takers.size()) - 1;
   }
 };
+
+using Way = std::pair<Rank, Rank>;  // source, relay
 
 class Router {
  public:
@@ -45,12 +50,19 @@ class Router {
     AssignGreedily();
     for (int sweep = 0; sweep < kMaxSweeps && Improve(); ++sweep) {
     }
+    GatherNeighbours();
     return MakeLegs();
   }
 
  private:
   void AddUnits(int32_t index, const Demand& demand) {
     const absl::Span<const Rank> missing = sets_.Ranks(demand.missing);
+    int32_t ordinal = 0;
+    const auto add = [&](bool crossing, absl::Span<const Rank> candidates,
+                         absl::Span<const Rank> takers) {
+      units_.push_back({index, demand.family, ordinal++, demand.bytes, crossing,
+                        candidates, takers, kNoRank, kNoRank});
+    };
     for (const RankSets::NodeGroup& group : sets_.Nodes(demand.missing)) {
       const absl::Span<const Rank> takers =
           missing.subspan(static_cast<size_t>(group.begin),
@@ -58,14 +70,11 @@ class Router {
       const absl::Span<const Rank> local =
           sets_.OnNode(demand.holders, group.node);
       if (local.empty()) {
-        units_.push_back({index, demand.bytes, true,
-                          sets_.Ranks(demand.holders), takers, kNoRank,
-                          kNoRank});
+        add(true, sets_.Ranks(demand.holders), takers);
         continue;
       }
       for (size_t t = 0; t < takers.size(); ++t) {
-        units_.push_back({index, demand.bytes, false, local,
-                          takers.subspan(t, 1), kNoRank, kNoRank});
+        add(false, local, takers.subspan(t, 1));
       }
     }
   }
@@ -164,6 +173,42 @@ class Router {
       }
     }
     return moved;
+  }
+
+  // Exchanges the ways of equal pieces of one thing, which changes no load, so
+  // that each way gets neighbouring pieces: they become one transfer.
+  void GatherNeighbours() {
+    std::vector<Unit*> order;
+    for (Unit& unit : units_) {
+      if (unit.family >= 0) order.push_back(&unit);
+    }
+    std::stable_sort(order.begin(), order.end(), [](Unit* a, Unit* b) {
+      return std::tie(a->family, a->ordinal) < std::tie(b->family, b->ordinal);
+    });
+    // From the back: pieces of another size at the end keep their way, and
+    // those before it that go the same way come last.
+    Way next;
+    for (size_t end = order.size(); end > 0;) {
+      const Unit& last = *order[end - 1];
+      size_t begin = end;
+      while (begin > 0 && order[begin - 1]->family == last.family &&
+             order[begin - 1]->ordinal == last.ordinal &&
+             order[begin - 1]->bytes == last.bytes) {
+        --begin;
+      }
+      std::vector<Way> ways;
+      for (size_t i = begin; i < end; ++i) {
+        ways.emplace_back(order[i]->source, order[i]->relay);
+      }
+      std::sort(ways.begin(), ways.end(), [&](const Way& a, const Way& b) {
+        return std::make_pair(a == next, a) < std::make_pair(b == next, b);
+      });
+      for (size_t i = begin; i < end; ++i) {
+        std::tie(order[i]->source, order[i]->relay) = ways[i - begin];
+      }
+      next = ways.front();
+      end = begin;
+    }
   }
 
   std::vector<Leg> MakeLegs() const {

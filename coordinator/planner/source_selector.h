@@ -20,6 +20,9 @@ struct Demand {
   int64_t bytes = 0;
   RankSets::Id holders = 0;
   RankSets::Id missing = 0;
+  // Demands of one family (not -1) are pieces of one thing, in order, with the
+  // same ranks; those of equal size are routed so that neighbours go together.
+  int32_t family = -1;
 };
 
 // One delivery of a demand's bytes.

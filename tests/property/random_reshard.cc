@@ -139,8 +139,8 @@ Layout RandomRules(Rng& rng, const ModelSpec& model, const Family& family,
   const StageRule stages[] = {StageRule::kAll, StageRule::kFirst,
                               StageRule::kLast, StageRule::kFirstAndLast};
   for (const char* name : {"embed", "cube", "scalar"}) {
-    layout.rules.push_back(RandomRule(rng, name, stages[Draw(rng, 0, 3)],
-                                      shape_of(name), mesh));
+    layout.rules.push_back(
+        RandomRule(rng, name, stages[Draw(rng, 0, 3)], shape_of(name), mesh));
   }
   return layout;
 }
@@ -148,8 +148,7 @@ Layout RandomRules(Rng& rng, const ModelSpec& model, const Family& family,
 // Cuts a box at random faces into pieces.
 void CutRandomly(Rng& rng, const Box& box, int depth, std::vector<Box>& out) {
   const bool can_cut = box.rank() > 0 && depth > 0 && Draw(rng, 0, 3) > 0;
-  const int dim =
-      can_cut ? static_cast<int>(Draw(rng, 0, box.rank() - 1)) : 0;
+  const int dim = can_cut ? static_cast<int>(Draw(rng, 0, box.rank() - 1)) : 0;
   if (!can_cut || box.dim(dim).size() < 2) {
     out.push_back(box);
     return;
@@ -260,16 +259,15 @@ coordinator::ReshardInput RandomReshard(Rng& rng) {
         static_cast<int32_t>(Draw(rng, 0, nodes - 1)));
   }
   input.source = RandomPlacement(rng, "from", *model, family, num_ranks);
-  const int64_t replicas =
-      NumReplicas(*input.source.layout, input.source.mesh);
+  const int64_t replicas = NumReplicas(*input.source.layout, input.source.mesh);
   const int64_t sure = Draw(rng, 0, replicas - 1);
   for (int64_t r = 0; r < replicas; ++r) {
     if (r == sure || Draw(rng, 0, 1) == 1) input.source_replicas.push_back(r);
   }
   const int64_t destinations = Draw(rng, 0, 3) == 0 ? 2 : 1;
   for (int64_t d = 0; d < destinations; ++d) {
-    input.destinations.push_back(RandomPlacement(rng, absl::StrCat("to", d),
-                                                 *model, family, num_ranks));
+    input.destinations.push_back(
+        RandomPlacement(rng, absl::StrCat("to", d), *model, family, num_ranks));
   }
   input.model = std::move(model);
   return input;

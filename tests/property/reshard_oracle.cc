@@ -116,8 +116,7 @@ class Oracle {
       bool holds = false;
       for (const int64_t r : input_.source_replicas) holds |= r == replica;
       if (!holds) continue;  // stays 0: reading it gives a wrong value
-      Memory& memory =
-          memory_[{-1, source.mesh.ranks[static_cast<size_t>(i)]}];
+      Memory& memory = memory_[{-1, source.mesh.ranks[static_cast<size_t>(i)]}];
       for (const View& view : memory.layout.views) {
         ForEach(view.box, [&](const Element& e) {
           for (Memory::Slot* slot : memory.Find(view.tensor, e)) {

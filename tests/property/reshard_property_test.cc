@@ -58,8 +58,8 @@ Transfer& AnyOf(Rng& rng, TransferPlan& plan) {
 }
 
 Rank AnyRank(Rng& rng, const ReshardInput& input) {
-  return Rank(static_cast<int32_t>(
-      Draw(rng, 0, input.topology.num_ranks() - 1)));
+  return Rank(
+      static_cast<int32_t>(Draw(rng, 0, input.topology.num_ranks() - 1)));
 }
 
 // Leaves one transfer out; what read after it, or after later ones, follows.
@@ -226,9 +226,8 @@ TEST_CASE("a plan that lies about itself is refused", "[planner]") {
         changed.certificate.bytes[0] += 1;
         break;
     }
-    CHECK_THAT(
-        ValidateReshard(input, changed),
-        ::sluice::testing::StatusIs(absl::StatusCode::kInternal));
+    CHECK_THAT(ValidateReshard(input, changed),
+               ::sluice::testing::StatusIs(absl::StatusCode::kInternal));
   }
 }
 

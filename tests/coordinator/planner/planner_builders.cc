@@ -78,8 +78,7 @@ std::shared_ptr<const ModelSpec> TinyDecoder(int layers) {
   auto model = std::make_shared<ModelSpec>();
   model->name = "tiny";
   const auto add = [&](std::string name, Shape shape) {
-    model->tensors.push_back(
-        {std::move(name), DType::kBF16, std::move(shape)});
+    model->tensors.push_back({std::move(name), DType::kBF16, std::move(shape)});
   };
   add("embed", {64, 16});
   for (int l = 0; l < layers; ++l) {
@@ -143,16 +142,17 @@ std::shared_ptr<const Layout> SplitOf(int dim) {
   return layout;
 }
 
-coordinator::ReshardInput MakeReshard(
-    std::shared_ptr<const ModelSpec> model, std::shared_ptr<const Layout> from,
-    Mesh from_mesh, std::shared_ptr<const Layout> to, Mesh to_mesh,
-    coordinator::Topology topology) {
+coordinator::ReshardInput MakeReshard(std::shared_ptr<const ModelSpec> model,
+                                      std::shared_ptr<const Layout> from,
+                                      Mesh from_mesh,
+                                      std::shared_ptr<const Layout> to,
+                                      Mesh to_mesh,
+                                      coordinator::Topology topology) {
   coordinator::ReshardInput input;
   input.model = std::move(model);
   input.source = {"from", std::move(from), std::move(from_mesh)};
   input.destinations.push_back({"to", std::move(to), std::move(to_mesh)});
-  const int64_t replicas =
-      NumReplicas(*input.source.layout, input.source.mesh);
+  const int64_t replicas = NumReplicas(*input.source.layout, input.source.mesh);
   for (int64_t r = 0; r < replicas; ++r) input.source_replicas.push_back(r);
   input.topology = std::move(topology);
   return input;

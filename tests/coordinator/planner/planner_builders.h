@@ -24,8 +24,8 @@ Mesh MakeMesh(absl::string_view axes, int32_t first);
 
 // A decoder of `layers` layers, hidden size 16, 8 query and 2 KV heads of
 // width 2, intermediate size 32, vocabulary 64, tied embedding; bf16. Elements:
-// embed 64*16 = 1024, final norm 16; per layer q, o 16*16 = 256, k, v 4*16 = 64,
-// gate, up, down 32*16 = 512, two norms of 16: together 2208.
+// embed 64*16 = 1024, final norm 16; per layer q, o 16*16 = 256, k, v 4*16 =
+// 64, gate, up, down 32*16 = 512, two norms of 16: together 2208.
 std::shared_ptr<const ModelSpec> TinyDecoder(int layers);
 
 // Column and row parallel over "tensor", stages over "pipe", replicas over
@@ -43,10 +43,12 @@ std::shared_ptr<const Layout> SplitOf(int dim);
 
 // A reshard between two placements "from" and "to"; every source replica holds
 // the version.
-coordinator::ReshardInput MakeReshard(
-    std::shared_ptr<const ModelSpec> model, std::shared_ptr<const Layout> from,
-    Mesh from_mesh, std::shared_ptr<const Layout> to, Mesh to_mesh,
-    coordinator::Topology topology);
+coordinator::ReshardInput MakeReshard(std::shared_ptr<const ModelSpec> model,
+                                      std::shared_ptr<const Layout> from,
+                                      Mesh from_mesh,
+                                      std::shared_ptr<const Layout> to,
+                                      Mesh to_mesh,
+                                      coordinator::Topology topology);
 
 // A holding of `bytes` bytes owned by the first holder.
 coordinator::SampleHolding Held(std::string sample, std::string key,

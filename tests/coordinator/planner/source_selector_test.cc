@@ -1,0 +1,136 @@
+#include "coordinator/planner/source_selector.h"
+
+#include <catch2/catch.hpp>
+#include <map>
+
+#include "coordinator/planner/certificate.h"
+#include "tests/coordinator/planner/planner_builders.h"
+
+namespace sluice::coordinator {
+namespace {
+
+using ::sluice::testing::MakeTopology;
+using ::sluice::testing::Ranks;
+
+// Bytes out by source rank.
+std::map<int32_t, int64_t> Out(const std::vector<Leg>& legs,
+                               const std::vector<Demand>& demands) {
+  std::map<int32_t, int64_t> out;
+  for (const Leg& leg : legs) {
+    out[leg.source.value()] += demands[static_cast<size_t>(leg.demand)].bytes;
+  }
+  return out;
+}
+
+TEST_CASE("loads are level over equal holders", "[planner]") {
+  const Topology topology = MakeTopology({0, 0, 1, 1});
+  RankSets sets(topology);
+  const RankSets::Id holders = sets.Intern(Ranks({0, 1}));
+  const RankSets::Id taker = sets.Intern(Ranks({2}));
+  const std::vector<Demand> demands = {{7, holders, taker},
+                                       {3, holders, taker},
+                                       {5, holders, taker},
+                                       {5, holders, taker}};
+  const auto out = Out(RouteDemands(sets, demands), demands);
+  CHECK(out.at(0) == 10);
+  CHECK(out.at(1) == 10);
+}
+
+TEST_CASE("who has no choice is counted before who has", "[planner]") {
+  const Topology topology = MakeTopology({0, 0, 0});
+  RankSets sets(topology);
+  const RankSets::Id taker = sets.Intern(Ranks({2}));
+  // Rank 0 alone holds 4 bytes, so the 6 that both hold leave rank 1.
+  const std::vector<Demand> demands = {{6, sets.Intern(Ranks({0, 1})), taker},
+                                       {4, sets.Intern(Ranks({0})), taker}};
+  const auto out = Out(RouteDemands(sets, demands), demands);
+  CHECK(out.at(0) == 4);
+  CHECK(out.at(1) == 6);
+}
+
+TEST_CASE("bytes cross to a node once and fan out inside it", "[planner]") {
+  const Topology topology = MakeTopology({0, 1, 1, 1, 2});
+  RankSets sets(topology);
+  const std::vector<Demand> demands = {
+      {8, sets.Intern(Ranks({0})), sets.Intern(Ranks({1, 2, 3, 4}))}};
+  const std::vector<Leg> legs = RouteDemands(sets, demands);
+  REQUIRE(legs.size() == 4);
+  CHECK(legs[0].source == Rank(0));
+  CHECK(legs[0].parent == -1);
+  for (int i = 1; i < 3; ++i) {
+    const Leg& leg = legs[static_cast<size_t>(i)];
+    CHECK(leg.round == 1);
+    CHECK(leg.source == legs[0].destination);
+    CHECK(leg.parent == 0);
+  }
+  CHECK(legs[3].source == Rank(0));
+  CHECK(legs[3].destination == Rank(4));
+}
+
+TEST_CASE("a holder on the node serves its node", "[planner]") {
+  const Topology topology = MakeTopology({0, 1, 1, 1});
+  RankSets sets(topology);
+  const std::vector<Demand> demands = {
+      {8, sets.Intern(Ranks({0, 3})), sets.Intern(Ranks({1, 2}))}};
+  for (const Leg& leg : RouteDemands(sets, demands)) {
+    CHECK(leg.source == Rank(3));
+    CHECK(leg.round == 0);
+  }
+}
+
+TEST_CASE("relaying is shared by a node's ranks", "[planner]") {
+  const Topology topology = MakeTopology({0, 1, 1});
+  RankSets sets(topology);
+  const RankSets::Id holders = sets.Intern(Ranks({0}));
+  const RankSets::Id takers = sets.Intern(Ranks({1, 2}));
+  const std::vector<Demand> demands(4, Demand{5, holders, takers});
+  const auto out = Out(RouteDemands(sets, demands), demands);
+  CHECK(out.at(1) == 10);
+  CHECK(out.at(2) == 10);
+}
+
+TEST_CASE("equal pieces of one thing go together", "[planner]") {
+  const Topology topology = MakeTopology({0, 0, 1});
+  RankSets sets(topology);
+  const std::vector<Demand> demands(
+      6, Demand{5, sets.Intern(Ranks({0, 1})), sets.Intern(Ranks({2})), 0});
+  std::vector<int32_t> sources;
+  for (const Leg& leg : RouteDemands(sets, demands)) {
+    sources.push_back(leg.source.value());
+  }
+  CHECK(sources == std::vector<int32_t>{0, 0, 0, 1, 1, 1});
+}
+
+TEST_CASE("cutting is worth it where there is a choice", "[planner]") {
+  const Topology topology = MakeTopology({0, 0, 1, 1});
+  RankSets sets(topology);
+  const RankSets::Id zero = sets.Intern(Ranks({0}));
+  const RankSets::Id none = sets.Intern({});
+  CHECK_FALSE(WorthCutting(sets, {8, zero, none}));
+  CHECK_FALSE(WorthCutting(sets, {8, zero, sets.Intern(Ranks({1, 2}))}));
+  CHECK(WorthCutting(sets, {8, zero, sets.Intern(Ranks({2, 3}))}));
+  CHECK(WorthCutting(sets,
+                     {8, sets.Intern(Ranks({0, 1})), sets.Intern(Ranks({2}))}));
+}
+
+TEST_CASE("the bound is the largest of what must enter and leave",
+          "[planner]") {
+  const Topology topology = MakeTopology({0, 0, 1, 1});
+  RankSets sets(topology);
+  const RankSets::Id zero = sets.Intern(Ranks({0}));
+  const RankSets::Id both = sets.Intern(Ranks({0, 1}));
+  const RankSets::Id two = sets.Intern(Ranks({2}));
+  const RankSets::Id node1 = sets.Intern(Ranks({2, 3}));
+  // Node 1 needs 10 and 6 once each: 16 enter it, though 32 enter its ranks.
+  CHECK(LowerBoundBytes(sets, {{10, zero, node1}, {6, both, node1}}) == 16);
+  // Inside a node: rank 0 alone holds 10 that somebody needs, and shares 6.
+  const RankSets::Id one = sets.Intern(Ranks({1}));
+  const RankSets::Id three = sets.Intern(Ranks({3}));
+  CHECK(LowerBoundBytes(sets, {{10, zero, one}, {6, two, three}}) == 10);
+  // Two holders cannot send 9 bytes with less than 5 each; one rank gets all 9.
+  CHECK(LowerBoundBytes(sets, {{9, both, two}}) == 9);
+  CHECK(LowerBoundBytes(sets, {}) == 0);
+}
+
+}  // namespace
+}  // namespace sluice::coordinator
