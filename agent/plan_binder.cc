@@ -96,22 +96,34 @@ absl::Status PlanBinder::PlaceSamples() {
         "operation ", prepare_.operation.value(), ": ", prepare_.samples.size(),
         " places for ", part_.entries.size(), " sample entries"));
   }
-  for (const SamplePlace& place : prepare_.samples) {
-    BoundPlace& bound = samples_.emplace_back();
-    bound.offset_bytes = place.offset_bytes;
-    bound.strides_bytes = {1};
-    if (place.entry.num_bytes() == 0) continue;
-    SLUICE_ASSIGN_OR_RETURN(bound.memory, buffers_.Get(place.buffer));
-    if (place.offset_bytes < 0 ||
-        place.entry.num_bytes() > bound.memory->size() - place.offset_bytes) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("sample \"", place.entry.sample_id, "/", place.entry.key,
-                       "\": byte ", place.offset_bytes, " with ",
-                       place.entry.num_bytes(), " bytes lies outside buffer ",
-                       place.buffer.value(), " of ", bound.memory->size()));
+  for (size_t i = 0; i < prepare_.samples.size(); ++i) {
+    SLUICE_ASSIGN_OR_RETURN(BoundPlace at, PlaceSample(prepare_.samples[i]));
+    samples_.push_back(at);
+    // What is held already may be delivered once more, to a place of its own.
+    if (i < prepare_.landings.size() && prepare_.landings[i].has_value()) {
+      SLUICE_ASSIGN_OR_RETURN(at, PlaceSample(*prepare_.landings[i]));
     }
+    landings_.push_back(std::move(at));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<BoundPlace> PlanBinder::PlaceSample(
+    const SamplePlace& place) const {
+  BoundPlace bound;
+  bound.offset_bytes = place.offset_bytes;
+  bound.strides_bytes = {1};
+  const int64_t bytes = place.entry.num_bytes();
+  if (bytes == 0) return bound;
+  SLUICE_ASSIGN_OR_RETURN(bound.memory, buffers_.Get(place.buffer));
+  if (place.offset_bytes < 0 ||
+      bytes > bound.memory->size() - place.offset_bytes) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "sample \"", place.entry.sample_id, "/", place.entry.key, "\": byte ",
+        place.offset_bytes, " with ", bytes, " bytes lies outside buffer ",
+        place.buffer.value(), " of ", bound.memory->size()));
+  }
+  return bound;
 }
 
 absl::StatusOr<const ModelSpec*> PlanBinder::Spec() const {
