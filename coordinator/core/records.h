@@ -68,6 +68,7 @@ struct OutcomeRecord {
   uint64_t fingerprint = 0;  // of the request: another one must not reuse it
   OperationId operation;     // 0 if none
   OperationResult result;    // of an operation (certificate left out)
+  int64_t dropped = 0;       // ClearReply::dropped
   absl::Time expires;        // wall time
   bool removed = false;
 };
