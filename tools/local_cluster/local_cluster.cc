@@ -182,10 +182,10 @@ absl::Status LocalCluster::StartCoordinator(absl::Duration timeout) {
   const std::string port_file = absl::StrCat(dir_, "/coordinator.port");
   const std::string log = absl::StrCat(dir_, "/coordinator.log");
   ::unlink(port_file.c_str());
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> environment,
-                          Environment("coordinator"));
-  SLUICE_ASSIGN_OR_RETURN(coordinator_, Spawn(coordinator_argv_, log,
-                                              environment, die_with_parent_));
+  SpawnOptions options;
+  options.die_with_parent = die_with_parent_;
+  SLUICE_ASSIGN_OR_RETURN(options.environment, Environment("coordinator"));
+  SLUICE_ASSIGN_OR_RETURN(coordinator_, Spawn(coordinator_argv_, log, options));
   SLUICE_ASSIGN_OR_RETURN(const int port,
                           AwaitPort(coordinator_, port_file, log, timeout));
   address_ = absl::StrCat("127.0.0.1:", port);
@@ -197,10 +197,10 @@ absl::Status LocalCluster::StartAgent(AgentProcess& agent,
   const std::string port_file = absl::StrCat(dir_, "/", agent.name, ".port");
   const std::string log = absl::StrCat(dir_, "/", agent.name, ".log");
   ::unlink(port_file.c_str());
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> environment,
-                          Environment(agent.name));
-  SLUICE_ASSIGN_OR_RETURN(
-      agent.process, Spawn(agent.argv, log, environment, die_with_parent_));
+  SpawnOptions options;
+  options.die_with_parent = die_with_parent_;
+  SLUICE_ASSIGN_OR_RETURN(options.environment, Environment(agent.name));
+  SLUICE_ASSIGN_OR_RETURN(agent.process, Spawn(agent.argv, log, options));
   return AwaitPort(agent.process, port_file, log, timeout).status();
 }
 

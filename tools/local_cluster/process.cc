@@ -51,19 +51,23 @@ int PidfdOpen(pid_t pid) {
 
 // In the child, between fork and exec: async-signal-safe calls only.
 [[noreturn]] void RunChild(char* const* argv, char* const* environment,
-                           const char* log_file, bool die_with_parent,
+                           const char* log_file, const SpawnOptions& options,
                            pid_t parent) {
   ::setsid();
-  if (die_with_parent) {
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (options.die_with_parent) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(127);
   }
-  const int null_fd = ::open("/dev/null", O_RDONLY);
+  const int in =
+      options.stdin_fd >= 0 ? options.stdin_fd : ::open("/dev/null", O_RDONLY);
   const int log_fd =
       ::open(log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-  if (null_fd < 0 || log_fd < 0) ::_exit(126);
-  ::dup2(null_fd, 0);
-  ::dup2(log_fd, 1);
+  if (in < 0 || log_fd < 0) ::_exit(126);
+  ::dup2(in, 0);
+  ::dup2(options.stdout_fd >= 0 ? options.stdout_fd : log_fd, 1);
   ::dup2(log_fd, 2);
   ::close_range(3, ~0U, 0);
   ::execve(argv[0], argv, environment);
@@ -74,8 +78,7 @@ int PidfdOpen(pid_t pid) {
 
 absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
                               const std::string& log_file,
-                              const std::vector<std::string>& environment,
-                              bool die_with_parent) {
+                              const SpawnOptions& options) {
   if (argv.empty() || ::access(argv[0].c_str(), X_OK) != 0) {
     return absl::NotFoundError(
         absl::StrCat("no executable \"", argv.empty() ? "" : argv[0], "\""));
@@ -87,7 +90,7 @@ absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
   }
   raw.push_back(nullptr);
   std::vector<char*> raw_environment;
-  for (const std::string& entry : environment) {
+  for (const std::string& entry : options.environment) {
     raw_environment.push_back(const_cast<char*>(entry.c_str()));
   }
   for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -101,8 +104,8 @@ absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
         absl::StrCat("cannot start ", argv[0], ": ", std::strerror(errno)));
   }
   if (pid == 0) {
-    RunChild(raw.data(), raw_environment.data(), log_file.c_str(),
-             die_with_parent, parent);
+    RunChild(raw.data(), raw_environment.data(), log_file.c_str(), options,
+             parent);
   }
   Process process{pid, 0};
   char state = 0;

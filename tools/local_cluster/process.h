@@ -24,15 +24,22 @@ struct Process {
   friend bool operator==(const Process&, const Process&) = default;
 };
 
-// Starts `argv` in a session of its own, with stdin from /dev/null and stdout
-// and stderr appended to `log_file`. `environment` ("NAME=value") is added to
-// ours. With `die_with_parent` the kernel kills it when the calling thread's
-// process ends.
+struct SpawnOptions {
+  // "NAME=value", added to our environment, before it.
+  std::vector<std::string> environment = {};
+  // Become its stdin and stdout; -1: /dev/null and the log.
+  int stdin_fd = -1;
+  int stdout_fd = -1;
+  // The kernel kills it when the thread that started it ends.
+  bool die_with_parent = false;
+};
+
+// Starts `argv` in a session of its own, with no signal blocked, with stderr
+// (and stdout) appended to `log_file`, and no other descriptor open.
 // Errors: NOT_FOUND - the binary; INTERNAL - the system refused.
 absl::StatusOr<Process> Spawn(const std::vector<std::string>& argv,
                               const std::string& log_file,
-                              const std::vector<std::string>& environment,
-                              bool die_with_parent);
+                              const SpawnOptions& options = {});
 
 // Whether this very process still runs (a zombie does not).
 bool IsAlive(const Process& process);
