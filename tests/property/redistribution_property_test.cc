@@ -217,7 +217,7 @@ TEST_CASE("plans of random redistributions meet every want", "[planner]") {
     CAPTURE(Catch::rngSeed(), i);
     const RedistributionInput input = RandomInput(rng);
     REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanRedistribution(input));
-    CHECK(RunPlan(input, plan) == "");
+    CHECK_THAT(RunPlan(input, plan), Catch::Equals(""));
     REQUIRE_THAT(ValidateRedistribution(input, plan), IsOk());
     REQUIRE_OK_AND_ASSIGN(const TransferPlan again, PlanRedistribution(input));
     CHECK(plan.transfers == again.transfers);
