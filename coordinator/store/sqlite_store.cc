@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "common/stable_hash.h"
 #include "common/status_macros.h"
 
 namespace sluice::coordinator {
@@ -24,18 +25,12 @@ constexpr int kSchemaVersion = 1;
 // Reported faults of a damaged file; more help nobody.
 constexpr const char* kIntegrityCheck = "PRAGMA integrity_check(5)";
 
-// FNV-1a, 64 bits, over the three parts with their lengths.
+// Over the three parts with their lengths.
 int64_t Checksum(absl::string_view kind, absl::string_view key,
                  absl::string_view value) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  const auto add = [&hash](unsigned char byte) {
-    hash = (hash ^ byte) * 0x100000001b3u;
-  };
+  uint64_t hash = StableHash(absl::StrCat(kind.size(), " ", key.size(), " "));
   for (const absl::string_view part : {kind, key, value}) {
-    for (uint64_t n = part.size(), i = 0; i < 8; ++i, n >>= 8) {
-      add(static_cast<unsigned char>(n));
-    }
-    for (const char c : part) add(static_cast<unsigned char>(c));
+    hash = StableHash(part, hash);
   }
   return static_cast<int64_t>(hash);
 }
