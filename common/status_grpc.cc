@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "common/retry.h"
 
 namespace sluice {
 
@@ -24,16 +25,27 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     }
     message += "...";
   }
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message);
+  // A google.rpc.Status whose field 1 (varint) is the code.
+  const std::string details =
+      IsRetryable(status)
+          ? std::string()
+          : std::string{'\x08', static_cast<char>(status.code())};
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message,
+                      details);
 }
 
 absl::Status FromGrpcStatus(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   const int code = static_cast<int>(status.error_code());
   const bool known = code > 0 && code <= 16;
-  return absl::Status(
+  absl::Status out(
       known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
       status.error_message());
+  if (out.code() == absl::StatusCode::kUnavailable &&
+      status.error_details().empty()) {
+    return Retryable(out);
+  }
+  return out;
 }
 
 }  // namespace sluice

@@ -14,11 +14,14 @@ namespace sluice {
 // breaks.
 inline constexpr int kMaxStatusMessageBytes = 2048;
 
-// Code and message; a longer message is cut and ends with "...". Payloads are
-// not carried.
+// Code and message; a longer message is cut and ends with "...". The details
+// are a google.rpc.Status of the code alone, unless the status is retryable
+// (common/retry.h): a status without details is one to try again, as those are
+// that the transport itself makes.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
-// Code and message. A code that this build does not know becomes UNKNOWN.
+// Code and message. A code that this build does not know becomes UNKNOWN. An
+// UNAVAILABLE without details is retryable.
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
 }  // namespace sluice

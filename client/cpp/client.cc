@@ -13,6 +13,7 @@
 #include "absl/random/random.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "common/retry.h"
 #include "common/status_grpc.h"
 #include "proto/sluice/v1/catalog_service.grpc.pb.h"
 #include "proto/sluice/v1/model_service.grpc.pb.h"
@@ -26,10 +27,6 @@ constexpr absl::Duration kLargestBackoff = absl::Milliseconds(500);
 // Room for the coordinator's own deadline to answer first.
 constexpr absl::Duration kDeadlineSlack = absl::Seconds(5);
 constexpr int kMaxMessageBytes = 64 << 20;
-
-// Servers mark every status of their own with this trailing metadata; one
-// without it was made by the transport, and the call may be tried again.
-constexpr char kFinalKey[] = "sluice-final";
 
 std::string NewRequestId() {
   absl::BitGen random;
@@ -66,13 +63,9 @@ struct Client::Impl {
     for (;;) {
       grpc::ClientContext context;
       context.set_deadline(absl::ToChronoTime(absl::Now() + deadline));
-      const grpc::Status answer = attempt(context);
-      const bool final =
-          context.GetServerTrailingMetadata().count(kFinalKey) != 0;
-      if (answer.ok() || final ||
-          answer.error_code() != grpc::StatusCode::UNAVAILABLE ||
-          absl::Now() + backoff > give_up) {
-        return FromGrpcStatus(answer);
+      const absl::Status answer = FromGrpcStatus(attempt(context));
+      if (!IsRetryable(answer) || absl::Now() + backoff > give_up) {
+        return answer;
       }
       absl::SleepFor(backoff);
       backoff = std::min(backoff * 2, kLargestBackoff);

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/retry.h"
 #include "coordinator/core/agent_registry.h"
 
 namespace sluice::coordinator {
@@ -180,9 +181,9 @@ std::vector<std::string> AgentRegistry::AwaitedNames() const {
 
 absl::Status AgentRegistry::CheckRecovered() const {
   if (!recovering()) return absl::OkStatus();
-  return absl::UnavailableError(
+  return Retryable(absl::UnavailableError(
       absl::StrCat("the coordinator is recovering; it awaits agents ",
-                   absl::StrJoin(AwaitedNames(), ", ")));
+                   absl::StrJoin(AwaitedNames(), ", "))));
 }
 
 void AgentRegistry::HoldStaging(Rank rank, OperationId operation,

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "common/retry.h"
 #include "coordinator/core/core_state.h"
 
 namespace sluice::coordinator {
@@ -121,8 +122,8 @@ absl::Status CoordinatorCore::State::TryClear(const ClearRequest& request) {
     return absl::OkStatus();
   }
   if (outcome != nullptr) {
-    return absl::UnavailableError(absl::StrCat("request \"", request.request_id,
-                                               "\" is being written; retry"));
+    return Retryable(absl::UnavailableError(absl::StrCat(
+        "request \"", request.request_id, "\" is being written; retry")));
   }
   SLUICE_RETURN_IF_ERROR(CheckIds(request.sample_ids));
   SLUICE_RETURN_IF_ERROR(agents.CheckRecovered());

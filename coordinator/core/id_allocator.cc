@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/retry.h"
 
 namespace sluice::coordinator {
 namespace {
@@ -35,8 +36,8 @@ absl::StatusOr<uint64_t> IdAllocator::Next() {
         [this, reserved](const absl::Status&) { durable_ = reserved; });
   }
   if (last_ == durable_) {
-    return absl::UnavailableError(
-        "operation ids are being reserved in the state store; retry");
+    return Retryable(absl::UnavailableError(
+        "operation ids are being reserved in the state store; retry"));
   }
   return ++last_;
 }

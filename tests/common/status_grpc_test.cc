@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "common/retry.h"
 #include "tests/support/status_matchers.h"
 
 namespace sluice {
@@ -28,6 +29,17 @@ TEST_CASE("an unknown code becomes UNKNOWN", "[common]") {
   CHECK_THAT(FromGrpcStatus(grpc::Status(static_cast<grpc::StatusCode>(30),
                                          "from the future")),
              StatusIs(absl::StatusCode::kUnknown, "from the future"));
+}
+
+TEST_CASE("only what may be tried again comes without details", "[common]") {
+  const absl::Status final = absl::UnavailableError("agent-3 was lost");
+  CHECK_FALSE(IsRetryable(FromGrpcStatus(ToGrpcStatus(final))));
+  CHECK(IsRetryable(FromGrpcStatus(ToGrpcStatus(Retryable(final)))));
+  // As the transport makes it.
+  CHECK(IsRetryable(FromGrpcStatus(
+      grpc::Status(grpc::StatusCode::UNAVAILABLE, "Socket closed"))));
+  CHECK_FALSE(IsRetryable(FromGrpcStatus(
+      grpc::Status(grpc::StatusCode::NOT_FOUND, "no such thing"))));
 }
 
 TEST_CASE("a message too long for the trailers is cut at a character",

@@ -1,0 +1,203 @@
+// The part of a worker that lends memory and brackets its writes.
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/cpp/worker_impl.h"
+#include "common/convert_time.h"
+
+namespace sluice {
+namespace {
+
+// Between tries to lend memory again to a restarted agent.
+constexpr absl::Duration kFirstLendBackoff = absl::Milliseconds(20);
+constexpr absl::Duration kLargestLendBackoff = absl::Milliseconds(500);
+
+}  // namespace
+
+void Worker::Impl::OnNews(const v1::VersionNews& news) {
+  {
+    MutexLock lock(mutex_);
+    const auto it = lent_.find({news.model(), news.placement()});
+    if (it != lent_.end() && !it->second.writing) {
+      Lent& lent = it->second;
+      // Content that had a version is being overwritten by an operation: it is
+      // no step of ours any more, whatever becomes of the agent meanwhile.
+      if (news.version() == 0 && lent.version != 0) lent.step = 0;
+      lent.version = news.version();
+    }
+  }
+  if (on_version_) on_version_(news);
+}
+
+void Worker::Impl::OnAttached(const Attachment::Current& current) {
+  MutexLock lock(mutex_);
+  to_lend_in_ = current;
+  changed_.SignalAll();
+}
+
+void Worker::Impl::RunLender() {
+  absl::Duration backoff = kFirstLendBackoff;
+  for (;;) {
+    Attachment::Current current;
+    std::map<PlacementName, Lent> lent;
+    {
+      MutexLock lock(mutex_);
+      while (!stopping_ && !to_lend_in_.has_value()) changed_.Wait(mutex_);
+      if (stopping_) return;
+      current = *to_lend_in_;
+      lent = lent_;
+    }
+    bool all = true;
+    for (const auto& [name, memory] : lent) {
+      if (memory.lent_in == current.generation) continue;
+      const bool done = LendNow(current, name, memory).ok();
+      all = all && done;
+      if (!done) continue;
+      MutexLock lock(mutex_);
+      lent_[name].lent_in = current.generation;
+      changed_.SignalAll();
+    }
+    MutexLock lock(mutex_);
+    const bool is_newest = to_lend_in_->generation == current.generation;
+    if (is_newest && all) to_lend_in_.reset();
+    if (!is_newest || all) {
+      backoff = kFirstLendBackoff;
+      continue;
+    }
+    if (!stopping_) changed_.WaitFor(mutex_, backoff);
+    backoff = std::min(backoff * 2, kLargestLendBackoff);
+  }
+}
+
+absl::Status Worker::Impl::AwaitLent(const PlacementName& name) {
+  const absl::Time give_up = absl::Now() + options_.reconnect_for;
+  for (;;) {
+    SLUICE_ASSIGN_OR_RETURN(const Attachment::Current current,
+                            attachment_.Await(give_up));
+    MutexLock lock(mutex_);
+    const auto it = lent_.find(name);
+    // What was never lent is for the agent to refuse.
+    if (it == lent_.end() || it->second.lent_in >= current.generation) {
+      return absl::OkStatus();
+    }
+    const absl::Duration left = give_up - absl::Now();
+    if (left <= absl::ZeroDuration()) {
+      return absl::UnavailableError(
+          absl::StrCat("the memory of ", name.first, "/", name.second,
+                       " is not lent to the restarted agent ",
+                       current.attached.agent(), " yet"));
+    }
+    // A short wait: the agent may be gone again.
+    changed_.WaitFor(mutex_, std::min(left, kLargestLendBackoff));
+  }
+}
+
+absl::Status Worker::Impl::LendNow(const Attachment::Current& current,
+                                   const PlacementName& name,
+                                   const Lent& lent) {
+  const uint64_t token = next_token_.fetch_add(1);
+  SLUICE_RETURN_IF_ERROR(
+      GiveDescriptor(SourceOf(current), token, *lent.memory));
+  v1::LendMemoryRequest request;
+  request.set_session(current.attached.session());
+  request.set_model(name.first);
+  request.set_placement(name.second);
+  request.set_token(token);
+  request.set_version(lent.version);
+  request.set_step(lent.step);
+  v1::LendMemoryResponse response;
+  grpc::ClientContext context;
+  context.set_deadline(
+      absl::ToChronoTime(absl::Now() + options_.rpc_deadline + kAckWait));
+  SLUICE_RETURN_IF_ERROR(FromGrpcStatus(
+      attachment_.stub().LendMemory(&context, request, &response)));
+  if (!lent.writing) return absl::OkStatus();
+  v1::BeginWriteRequest begin;
+  begin.set_session(current.attached.session());
+  begin.set_model(name.first);
+  begin.set_placement(name.second);
+  v1::BeginWriteResponse begun;
+  grpc::ClientContext begin_context;
+  begin_context.set_deadline(
+      absl::ToChronoTime(absl::Now() + options_.rpc_deadline));
+  return FromGrpcStatus(
+      attachment_.stub().BeginWrite(&begin_context, begin, &begun));
+}
+
+absl::StatusOr<std::shared_ptr<SharedBytes>> Worker::Impl::Lend(
+    const std::string& model, const std::string& placement) {
+  const PlacementName name(model, placement);
+  SLUICE_ASSIGN_OR_RETURN(const v1::GetPlacementResponse described,
+                          GetPlacement(model, placement));
+  Lent lent;
+  {
+    MutexLock lock(mutex_);
+    const auto it = lent_.find(name);
+    if (it != lent_.end()) lent = it->second;
+  }
+  if (lent.memory == nullptr) {
+    // A rank that holds nothing still lends, so that it counts as there.
+    const int64_t bytes =
+        std::max<int64_t>(1, described.layout().buffer_bytes());
+    SLUICE_ASSIGN_OR_RETURN(
+        agent::UniqueFd fd,
+        agent::CreateMemoryFile(bytes, absl::StrCat(model, "/", placement)));
+    SLUICE_ASSIGN_OR_RETURN(
+        lent.memory,
+        agent::MapMemoryFile(std::move(fd), bytes, agent::Access::kReadWrite));
+    lent.shared = AsSharedBytes(lent.memory);
+  }
+  SLUICE_ASSIGN_OR_RETURN(const Attachment::Current current, Await());
+  SLUICE_RETURN_IF_ERROR(LendNow(current, name, lent));
+  MutexLock lock(mutex_);
+  lent.lent_in = current.generation;
+  lent_[name] = lent;
+  return lent.shared;
+}
+
+absl::Status Worker::Impl::BeginWrite(const std::string& model,
+                                      const std::string& placement,
+                                      absl::Duration deadline) {
+  v1::BeginWriteRequest request;
+  request.set_model(model);
+  request.set_placement(placement);
+  *request.mutable_deadline() = ToProto(deadline);
+  SLUICE_RETURN_IF_ERROR(
+      CallOnLent(&v1::WorkerService::Stub::BeginWrite, request, deadline)
+          .status());
+  MutexLock lock(mutex_);
+  Lent& lent = lent_[{model, placement}];
+  lent.writing = true;
+  lent.version = 0;
+  lent.step = 0;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> Worker::Impl::EndWrite(const std::string& model,
+                                                const std::string& placement,
+                                                int64_t step) {
+  v1::EndWriteRequest request;
+  request.set_model(model);
+  request.set_placement(placement);
+  request.set_step(step);
+  {
+    // From here on news of versions mean the new content.
+    MutexLock lock(mutex_);
+    Lent& lent = lent_[{model, placement}];
+    lent.step = step;
+    lent.writing = false;
+  }
+  const absl::StatusOr<v1::EndWriteResponse> response =
+      CallOnLent(&v1::WorkerService::Stub::EndWrite, request, kAckWait);
+  MutexLock lock(mutex_);
+  Lent& lent = lent_[{model, placement}];
+  if (!response.ok()) {
+    lent.writing = response.status().code() != absl::StatusCode::kUnavailable;
+    return response.status();
+  }
+  if (response->version() != 0) lent.version = response->version();
+  return response->version();
+}
+
+}  // namespace sluice
