@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/failpoint.h"
 #include "common/logging.h"
 
 namespace sluice::agent {
@@ -153,7 +154,11 @@ void AgentHost::OpenStream(std::shared_ptr<EventSink> stream, Command first) {
 
 void AgentHost::CommandFrom(const EventSink* stream, Command command) {
   thread_.Post([this, stream, command = std::move(command)] {
-    if (stream_.get() == stream) Step(CommandEvent{command});
+    if (stream_.get() != stream) return;
+    const bool commits = std::holds_alternative<CommitCommand>(command.body);
+    if (commits) Failpoint("agent.before_commit");
+    Step(CommandEvent{command});
+    if (commits) Failpoint("agent.after_commit");
   });
 }
 

@@ -3,10 +3,12 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "agent/host.h"
 #include "agent/plan_binder.h"
+#include "common/failpoint.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 
@@ -40,6 +42,7 @@ absl::Status AgentHost::Prepare(const PrepareExecution& order) {
 }
 
 void AgentHost::Run(PrepareExecution& order) {
+  Failpoint("agent.prepare");
   const absl::Time start = deps_.clock.Now();
   absl::Status status = Prepare(order);
   LogInfo("prepared", {{"operation", order.operation},
@@ -63,6 +66,7 @@ void AgentHost::Run(AbortExecution& order) {
 }
 
 void AgentHost::Run(ReleaseExecution& order) {
+  Failpoint("agent.release");
   deps_.sources.Remove(order.operation);
   executor_->Release(order.operation);
 }
@@ -95,7 +99,11 @@ void AgentHost::Run(ForgetContent& order) {
 }
 
 void AgentHost::Run(SendEvent& order) {
-  if (stream_ != nullptr) stream_->Send(order.event);
+  if (stream_ == nullptr) return;
+  const bool votes = std::holds_alternative<VoteEvent>(order.event.body);
+  if (votes) Failpoint("agent.before_vote");
+  stream_->Send(order.event);
+  if (votes) Failpoint("agent.after_vote");
 }
 
 void AgentHost::Run(SetPeers& order) {

@@ -4,10 +4,10 @@
 // Named points at which a test may kill or stop the process: between a vote and
 // its commit, before a decision is durable, at the n-th byte of a transfer.
 //
-// Daemons for use link failpoint_off, where a point does nothing. The daemons
-// that tests start (agent_with_failpoints, coordinator_with_failpoints) link
-// failpoint_on: it maps the file that SLUICE_FAILPOINT_FILE names, so that a
-// test arms a point in a running process by writing to the file.
+// In daemons for use a point does nothing. The daemons that tests start
+// (agent_with_failpoints, coordinator_with_failpoints) link failpoint_on: it
+// maps the file that SLUICE_FAILPOINT_FILE names, so that a test arms a point
+// in a running process by writing to the file.
 
 #include <atomic>
 #include <cstdint>

@@ -6,14 +6,16 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/failpoint.h"
 #include "common/logging.h"
 #include "common/overloaded.h"
-#include "common/status_macros.h"
 #include "common/retry.h"
+#include "common/status_macros.h"
 #include "coordinator/store/record_codec.h"
 
 namespace sluice::coordinator {
@@ -28,8 +30,7 @@ std::string NewClusterId() {
 }
 
 absl::Status ShuttingDown() {
-  return Retryable(
-      absl::UnavailableError("the coordinator is shutting down"));
+  return Retryable(absl::UnavailableError("the coordinator is shutting down"));
 }
 
 // What is refused while the coordinator drains: what starts or changes
@@ -216,6 +217,7 @@ void Host::Run(const Persist& persist) {
   pending.writes.reserve(persist.records.size());
   for (const Record& record : persist.records) {
     pending.writes.push_back(EncodeRecord(record));
+    pending.decides |= std::holds_alternative<DecisionRecord>(record);
   }
   {
     MutexLock lock(writes_mutex_);
@@ -274,10 +276,14 @@ void Host::WritePending() {
   }
   if (pending.empty()) return;  // written with an earlier one
   std::vector<StoreWrite> all;
+  bool decides = false;
   for (const PendingWrite& one : pending) {
     all.insert(all.end(), one.writes.begin(), one.writes.end());
+    decides |= one.decides;
   }
+  if (decides) Failpoint("coordinator.before_decision");
   const absl::Status together = deps_.store.Write(all);
+  if (decides) Failpoint("coordinator.after_decision");
   std::vector<PersistedEvent> answers;
   for (const PendingWrite& one : pending) {
     // A disk without room for all may have it for some.

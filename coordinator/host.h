@@ -113,6 +113,7 @@ class Host {
   };
   struct PendingWrite {
     uint64_t persist_id = 0;
+    bool decides = false;  // has a decision among its records
     std::vector<StoreWrite> writes;
   };
 

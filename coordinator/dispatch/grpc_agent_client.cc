@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "common/check.h"
 #include "common/convert_command.h"
+#include "common/failpoint.h"
 #include "common/logging.h"
 #include "common/mutex.h"
 #include "common/status_grpc.h"
@@ -241,6 +242,7 @@ void GrpcAgentClientFactory::Stream::OnWriteDone(bool ok) {
   bool failed = false;
   {
     MutexLock lock(mutex_);
+    if (queue_.front().has_commit()) Failpoint("coordinator.commit_sent");
     queued_bytes_ -= static_cast<int64_t>(queue_.front().ByteSizeLong());
     queue_.pop_front();
     // Whoever finds "ended and no write runs" first gives up the hold: the
