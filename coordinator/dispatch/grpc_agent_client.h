@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "common/callback_anchor.h"
 #include "common/convert_limits.h"
 #include "coordinator/dispatch/agent_client.h"
 
@@ -53,6 +54,8 @@ class GrpcAgentClientFactory final : public AgentClientFactory {
   class Client;
 
   const GrpcAgentClientOptions options_;
+  // Channels are destroyed in callbacks.
+  const CallbackAnchor anchor_;
   const std::shared_ptr<Tracker> tracker_;
 };
 
