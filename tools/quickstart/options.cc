@@ -24,12 +24,14 @@ std::string DefaultTrainer(int agents) {
                       ",tensor=", tensor);
 }
 
-absl::Status CheckMesh(const char* option, const std::string& text,
-                       const std::vector<absl::string_view>& known,
-                       int agents) {
+// Checks the axes, and adds those the layout knows and the mesh lacks.
+absl::Status CompleteMesh(const char* option, std::string& text,
+                          const std::vector<absl::string_view>& known,
+                          int agents) {
   const auto axes = ParseAxes(text);
   if (!axes.ok()) return Annotate(axes.status(), option);
   int64_t size = 1;
+  std::vector<absl::string_view> missing = known;
   for (const MeshAxis& axis : *axes) {
     if (!absl::c_linear_search(known, absl::string_view(axis.name))) {
       return absl::InvalidArgumentError(
@@ -42,6 +44,10 @@ absl::Status CheckMesh(const char* option, const std::string& text,
                        " agents there are"));
     }
     size *= axis.size;
+    missing.erase(absl::c_find(missing, absl::string_view(axis.name)));
+  }
+  for (const absl::string_view axis : missing) {
+    text = absl::StrCat(axis, "=1,", text);
   }
   return absl::OkStatus();
 }
@@ -67,10 +73,10 @@ absl::Status Options::Complete() {
   if (rollout_mesh.empty()) {
     rollout_mesh = absl::StrCat("data=", nodes, ",tensor=", agents_per_node);
   }
-  SLUICE_RETURN_IF_ERROR(CheckMesh("--trainer", trainer_mesh,
-                                   {"pipe", "data", "tensor"}, num_agents()));
-  SLUICE_RETURN_IF_ERROR(
-      CheckMesh("--rollout", rollout_mesh, {"data", "tensor"}, num_agents()));
+  SLUICE_RETURN_IF_ERROR(CompleteMesh(
+      "--trainer", trainer_mesh, {"pipe", "data", "tensor"}, num_agents()));
+  SLUICE_RETURN_IF_ERROR(CompleteMesh("--rollout", rollout_mesh,
+                                      {"data", "tensor"}, num_agents()));
   if (state_dir.empty()) state_dir = DefaultStateDir();
   return absl::OkStatus();
 }

@@ -1,0 +1,77 @@
+"""What scripts rely on: exit codes and JSON of sluicectl."""
+
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+SLUICECTL = "tools/sluicectl/sluicectl"
+
+
+def ctl(*arguments):
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLUICE_")
+    }
+    return subprocess.run(
+        [SLUICECTL, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment,
+    )
+
+
+class ExitCodes(unittest.TestCase):
+
+    def test_help_is_no_failure(self):
+        result = ctl("--help")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("Examples", result.stdout)
+
+    def test_usage(self):
+        for arguments in (
+            [],
+            ["fly"],
+            ["status", "--nonsense"],
+            ["sync", "policy"],
+            ["--timeout", "-1", "status"],
+            # Nobody said where the coordinator is.
+            ["status"],
+        ):
+            with self.subTest(arguments=arguments):
+                result = ctl(*arguments)
+                self.assertEqual(result.returncode, 2, result.stderr)
+                self.assertNotEqual(result.stderr, "")
+
+    def test_nobody_answers(self):
+        result = ctl("--coordinator", "127.0.0.1:1", "--timeout", "1", "status")
+        self.assertEqual(result.returncode, 3, result.stderr)
+
+    def test_no_cluster_in_that_directory(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for command in ("status", "down"):
+                with self.subTest(command=command):
+                    result = ctl("--state-dir", folder, command)
+                    self.assertEqual(result.returncode, 4, result.stderr)
+                    self.assertIn(folder, result.stderr)
+
+    def test_bad_values_are_refused_before_anybody_is_asked(self):
+        result = ctl("--coordinator", "127.0.0.1:1", "redistribute",
+                     "--pattern", "teleport", "--want", "a:b:c")
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertIn("teleport", result.stderr)
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "samples.json"
+            path.write_text(json.dumps({"not": "a list"}))
+            result = ctl("put", "--agent-socket", "/nowhere", "--from",
+                         str(path))
+            self.assertEqual(result.returncode, 2, result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
