@@ -87,7 +87,7 @@ uint64_t DescriptorTable::Grant(SessionId session, BufferId buffer,
 absl::StatusOr<DescriptorTable::Fetched> DescriptorTable::Fetch(
     SessionId session, uint64_t token) const {
   std::shared_ptr<MappedMemory> memory;
-  Access access;
+  Access access = Access::kReadOnly;
   {
     MutexLock lock(mutex_);
     const auto it = sessions_.find(session);

@@ -69,7 +69,9 @@ void AgentHost::Stop() {
       std::move(done)(reason, ReplyBody());
     }
     if (stream_ != nullptr) std::exchange(stream_, nullptr)->Close(reason);
-    sessions_.clear();
+    for (auto& [id, session] : std::exchange(sessions_, {})) {
+      session.end(reason);
+    }
     executor_ = nullptr;
   });
   thread_.Stop();
@@ -116,9 +118,9 @@ void AgentHost::Abandon(CallId call) {
   });
 }
 
-void AgentHost::AddSession(SessionId session, VersionCallback callback) {
+void AgentHost::AddSession(SessionId session, SessionCallbacks callbacks) {
   SLUICE_CHECK(thread_.IsCurrentThread()) << "AddSession outside of a reply";
-  sessions_[session] = std::move(callback);
+  sessions_[session] = std::move(callbacks);
 }
 
 void AgentHost::RemoveSession(SessionId session) {

@@ -73,7 +73,11 @@ class AgentHost {
   };
   using ReplyCallback =
       absl::AnyInvocable<void(const absl::Status&, const ReplyBody&) &&>;
-  using VersionCallback = std::function<void(const TellVersion&)>;
+  // A worker's end of its session.
+  struct SessionCallbacks {
+    std::function<void(const TellVersion&)> tell;
+    std::function<void(const absl::Status&)> end;  // the agent stops
+  };
 
   AgentHost(Options options, Deps deps);
   // As Stop.
@@ -85,8 +89,8 @@ class AgentHost {
   ExecutorCallbacks MakeExecutorCallbacks();
   // Before anything else; `executor` must live until Stop has returned.
   void Start(TransferExecutor& executor);
-  // Answers waiting calls, closes the stream, ends the threads. The executor is
-  // used no more; its callbacks are dropped.
+  // Answers waiting calls, closes the stream, ends sessions and threads. The
+  // executor is used no more; its callbacks are dropped.
   void Stop();
 
   void Post(Event event);
@@ -99,7 +103,7 @@ class AgentHost {
 
   // Tells a session of versions from now on. Called inside the callback of its
   // AttachReply, so that it misses none.
-  void AddSession(SessionId session, VersionCallback callback);
+  void AddSession(SessionId session, SessionCallbacks callbacks);
   // Ends a session, and its pins and brackets.
   void RemoveSession(SessionId session);
 
@@ -152,7 +156,7 @@ class AgentHost {
   Epoch epoch_;  // highest of a Welcome
   std::shared_ptr<EventSink> stream_;
   absl::flat_hash_map<CallId, ReplyCallback> calls_;
-  absl::flat_hash_map<SessionId, VersionCallback> sessions_;
+  absl::flat_hash_map<SessionId, SessionCallbacks> sessions_;
   // Peers that the executor was told of.
   absl::flat_hash_map<Rank, Peer> remote_peers_;
   // What effects brought about; handled after the step that ordered them.

@@ -145,7 +145,7 @@ void AgentHost::Run(Reply& order) {
 }
 
 void AgentHost::Run(TellVersion& order) {
-  for (const auto& [session, callback] : sessions_) callback(order);
+  for (const auto& [id, session] : sessions_) session.tell(order);
 }
 
 }  // namespace sluice::agent

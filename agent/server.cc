@@ -123,8 +123,8 @@ absl::Status AgentServer::TakeDirectory() {
 
 absl::Status AgentServer::StartExecutor(const ExecutorFactory& make_executor) {
   SLUICE_ASSIGN_OR_RETURN(
-      executor_, make_executor({host_.MakeExecutorCallbacks(), peers_, clock_,
-                                options_.staging_bytes}));
+      executor_,
+      make_executor({host_.MakeExecutorCallbacks(), peers_, clock_}));
   host_.Start(*executor_);
   SLUICE_ASSIGN_OR_RETURN(
       descriptor_socket_,

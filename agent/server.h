@@ -55,7 +55,6 @@ class AgentServer {
     ExecutorCallbacks callbacks;
     PeerDirectory& peers;
     const Clock& clock;
-    int64_t staging_bytes = 0;
   };
   using ExecutorFactory =
       std::function<absl::StatusOr<std::unique_ptr<TransferExecutor>>(

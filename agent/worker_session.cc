@@ -75,7 +75,16 @@ class SessionReactor final : public grpc::ServerWriteReactor<v1::SessionEvent> {
     writer_->Finish(grpc::Status::CANCELLED);
   }
 
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    SessionId session;
+    {
+      MutexLock lock(mutex_);
+      session = session_;
+    }
+    // Ended by the agent, not by the worker.
+    Leave(session);
+    delete this;
+  }
 
  private:
   // On the host's thread.
@@ -90,10 +99,14 @@ class SessionReactor final : public grpc::ServerWriteReactor<v1::SessionEvent> {
     }
     const SessionId session = std::get<AttachReply>(body).session;
     deps_.descriptors.AddSession(Wire(session));
-    // The callback outlives the reactor until the session is removed.
-    deps_.host.AddSession(session, [writer = writer_](const TellVersion& news) {
-      SendNews(*writer, news);
-    });
+    // The callbacks may outlive the reactor: they hold its writer alone.
+    deps_.host.AddSession(session,
+                          {[writer = writer_](const TellVersion& news) {
+                             SendNews(*writer, news);
+                           },
+                           [writer = writer_](const absl::Status& reason) {
+                             writer->Finish(ToGrpcStatus(reason));
+                           }});
     v1::SessionEvent event;
     v1::Attached* attached = event.mutable_attached();
     attached->set_session(Wire(session).value());
@@ -118,8 +131,13 @@ class SessionReactor final : public grpc::ServerWriteReactor<v1::SessionEvent> {
     }
   }
 
+  // Ends the session here; once.
   void Leave(SessionId session) {
-    if (session == SessionId()) return;
+    {
+      MutexLock lock(mutex_);
+      if (session == SessionId() || left_) return;
+      left_ = true;
+    }
     LogInfo("worker detached", {{"worker", worker_}, {"session", session}});
     deps_.descriptors.RemoveSession(Wire(session));
     deps_.host.RemoveSession(session);
@@ -139,6 +157,7 @@ class SessionReactor final : public grpc::ServerWriteReactor<v1::SessionEvent> {
   bool answered_ ABSL_GUARDED_BY(mutex_) = false;
   bool gone_ ABSL_GUARDED_BY(mutex_) = false;
   SessionId session_ ABSL_GUARDED_BY(mutex_);
+  bool left_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace

@@ -21,9 +21,9 @@ void Worker::Impl::OnNews(const v1::VersionNews& news) {
     const auto it = lent_.find({news.model(), news.placement()});
     if (it != lent_.end() && !it->second.writing) {
       Lent& lent = it->second;
-      // Content that had a version is being overwritten by an operation: it is
-      // no step of ours any more, whatever becomes of the agent meanwhile.
-      if (news.version() == 0 && lent.version != 0) lent.step = 0;
+      // An operation overwrites the content: it is no step of ours any more,
+      // whatever becomes of the agent meanwhile.
+      if (news.version() == 0) lent.step = 0;
       lent.version = news.version();
     }
   }
