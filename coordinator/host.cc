@@ -376,9 +376,10 @@ void Host::Stop() {
       Answer(calls_.begin()->first, ShuttingDown(), StreamEnd{});
     }
   });
+  // Whatever was ordered before is still written; nobody hears of it.
+  executor_.Stop();
   plan_executor_.Stop();
   store_executor_.Stop();
-  executor_.Stop();
 }
 
 }  // namespace sluice::coordinator
