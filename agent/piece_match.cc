@@ -11,6 +11,18 @@
 namespace sluice::agent {
 namespace {
 
+absl::Status CheckSizes(const PeerTransferSource& source) {
+  if (source.pieces.size() == source.boxes.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      source.boxes.size(), " boxes for ", source.pieces.size(), " pieces"));
+}
+
+absl::Status NoMorePieces(const BoundPiece& piece) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("tensor \"", piece.tensor, "\" box ", piece.box.ToString(),
+                   ": the source has no more pieces"));
+}
+
 // The peer's word is not taken for where its pieces lie.
 absl::Status CheckInside(const BoundPiece& piece, const Box& box,
                          const BoundPlace& place) {
@@ -53,10 +65,7 @@ BoundPlace PlaceOfPart(const BoundPlace& place, const Box& whole,
 absl::StatusOr<std::vector<MatchedPiece>> MatchPieces(
     absl::Span<const BoundPiece> destination,
     const PeerTransferSource& source) {
-  if (source.pieces.size() != source.boxes.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        source.boxes.size(), " boxes for ", source.pieces.size(), " pieces"));
-  }
+  SLUICE_RETURN_IF_ERROR(CheckSizes(source));
   std::vector<MatchedPiece> out;
   out.reserve(destination.size());
   size_t theirs = 0;
@@ -66,11 +75,7 @@ absl::StatusOr<std::vector<MatchedPiece>> MatchPieces(
   int64_t their_done = 0;
   for (size_t ours = 0; ours < destination.size();) {
     const BoundPiece& piece = destination[ours];
-    if (theirs == source.boxes.size()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "tensor \"", piece.tensor, "\" box ", piece.box.ToString(),
-          ": the source has no more pieces"));
-    }
+    if (theirs == source.boxes.size()) return NoMorePieces(piece);
     const Box& box = source.boxes[theirs];
     const BoundPlace& place = source.pieces[theirs];
     if (box.rank() != piece.box.rank() ||

@@ -163,7 +163,7 @@ class RawWorker {
 
  private:
   absl::StatusOr<std::vector<UniqueFd>> Pass(const v1::PassRequest& request,
-                                             std::vector<int> give) {
+                                             const std::vector<int>& give) {
     auto socket = ConnectUnixSocket(attached.descriptor_socket());
     if (!socket.ok()) return socket.status();
     auto frame = ExchangeFrames(socket->get(), request.SerializeAsString(),

@@ -39,7 +39,7 @@ struct Agent {
 
   // Sends one request on a connection of its own.
   absl::StatusOr<v1::PassReply> Ask(const v1::PassRequest& request,
-                                    std::vector<int> give = {},
+                                    const std::vector<int>& give = {},
                                     std::vector<UniqueFd>* got = nullptr) {
     auto connection = ConnectUnixSocket(socket->path());
     if (!connection.ok()) return connection.status();
