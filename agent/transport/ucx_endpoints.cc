@@ -155,8 +155,10 @@ void UcxTransport::Engine::OnEndpointError(void* arg, ucp_ep_h,
   engine->failed_.push_back(it->second);
 }
 
-void UcxTransport::Engine::CloseFailedEndpoints() {
+bool UcxTransport::Engine::CloseFailedEndpoints() {
+  bool any = false;
   while (!failed_.empty()) {
+    any = true;
     std::vector<EndpointPtr> failed;
     failed.swap(failed_);
     for (const EndpointPtr& endpoint : failed) {
@@ -169,6 +171,7 @@ void UcxTransport::Engine::CloseFailedEndpoints() {
       }
     }
   }
+  return any;
 }
 
 void UcxTransport::Engine::Forget(const EndpointPtr& endpoint) {

@@ -201,13 +201,17 @@ bool UcxTransport::Engine::CommandsQueued() {
 
 void UcxTransport::Engine::Run() {
   while (true) {
-    bool worked = RunCommands();
+    // Events before commands: a connection that the peer has closed is not
+    // given new messages because nobody looked.
+    bool worked = false;
     for (int i = 0; i < kProgressBurst; ++i) {
       if (ucp_worker_progress(worker_) == 0) break;
       worked = true;
     }
-    CloseFailedEndpoints();
+    // What is closed is taken apart by further progress.
+    worked |= CloseFailedEndpoints();
     CollectClosedEndpoints();
+    worked |= RunCommands();
     if (stopping_ && operations_.empty() && closing_.empty()) break;
     if (worked) continue;
     // From here on a command that comes writes to the event descriptor.

@@ -124,7 +124,8 @@ class UcxTransport::Engine {
   absl::Status OpenEndpoint(ucp_ep_params_t& params, const EndpointPtr& owner);
   // Closes by force; its operations end with `reason`.
   void CloseEndpoint(const EndpointPtr& endpoint, const absl::Status& reason);
-  void CloseFailedEndpoints();
+  // Returns whether there were any.
+  bool CloseFailedEndpoints();
   void CollectClosedEndpoints();
   // Closes all connections with a peer, its operations end with `reason`.
   void ClosePeer(const Peer& peer, const absl::Status& reason,
@@ -144,8 +145,7 @@ class UcxTransport::Engine {
   void SubmitSend(Operation& operation);
   void SubmitReceive(Operation& operation);
   // Notes what a UCX call returned, or ends the operation at once.
-  void Submitted(Operation& operation, ucs_status_ptr_t result,
-                 int64_t received);
+  void Submitted(Operation& operation, ucs_status_ptr_t result);
   void Finish(uint64_t id, ucs_status_t status, int64_t received);
   void AddWaiter(Waiter waiter);
   void CheckWaiters();

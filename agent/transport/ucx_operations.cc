@@ -47,7 +47,7 @@ void UcxTransport::Engine::SubmitSend(Operation& operation) {
   const ucs_status_ptr_t result = ucp_tag_send_nbx(
       operation.endpoint->handle, operation.data,
       static_cast<size_t>(operation.bytes), operation.tag, &param);
-  Submitted(operation, result, operation.bytes);
+  Submitted(operation, result);
 }
 
 void UcxTransport::Engine::Receive(GroupId group, PeerKey key, uint64_t tag,
@@ -74,29 +74,29 @@ void UcxTransport::Engine::Receive(GroupId group, PeerKey key, uint64_t tag,
 }
 
 void UcxTransport::Engine::SubmitReceive(Operation& operation) {
-  ucp_tag_recv_info_t info{};
   ucp_request_param_t param{};
+  // The callback always comes, if need be before the call returns: only it
+  // tells how long the message was.
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
-      UCP_OP_ATTR_FIELD_MEMORY_TYPE | UCP_OP_ATTR_FIELD_RECV_INFO;
+      UCP_OP_ATTR_FIELD_MEMORY_TYPE | UCP_OP_ATTR_FLAG_NO_IMM_CMPL;
   param.cb.recv = OnReceived;
   param.user_data = &operation;
   param.memory_type = UCS_MEMORY_TYPE_HOST;
-  param.recv_info.tag_info = &info;
+  const uint64_t id = operation.id;
   const ucs_status_ptr_t result =
       ucp_tag_recv_nbx(worker_, operation.data,
                        static_cast<size_t>(operation.bytes), operation.tag,
                        /*tag_mask=*/~uint64_t{0}, &param);
-  Submitted(operation, result, static_cast<int64_t>(info.length));
+  if (operations_.contains(id)) Submitted(operation, result);
 }
 
 void UcxTransport::Engine::Submitted(Operation& operation,
-                                     ucs_status_ptr_t result,
-                                     int64_t received) {
+                                     ucs_status_ptr_t result) {
   if (UCS_PTR_IS_PTR(result)) {
     operation.request = result;
   } else {
-    Finish(operation.id, UCS_PTR_STATUS(result), received);
+    Finish(operation.id, UCS_PTR_STATUS(result), operation.bytes);
   }
 }
 

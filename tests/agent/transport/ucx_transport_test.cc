@@ -106,6 +106,26 @@ TEST_CASE("messages of all sizes arrive by their tags, both ways", "[ucx]") {
   }
 }
 
+TEST_CASE("messages that came before their receives are found, short and long",
+          "[ucx]") {
+  const Pair pair = MakePair();
+  const Bytes message = RandomBytes(1 << 20, 1);
+  for (const int64_t bytes : {16, 300, 1 << 20}) {
+    Bytes memory(1 << 20);
+    Ending early, late, received, behind;
+    pair.a->Send(kGroup, kB, 1, message.data(), bytes, early.Callback());
+    // What was sent behind it is there: so is it, and nobody has asked for it.
+    pair.a->Send(kGroup, kB, 2, message.data(), 8, late.Callback());
+    pair.b->Receive(kGroup, kA, 2, memory.data(), 8, behind.Callback());
+    REQUIRE(behind.Wait().ok());
+    pair.b->Receive(kGroup, kA, 1, memory.data(), bytes, received.Callback());
+    CHECK(received.Wait() == absl::OkStatus());
+    CHECK(early.Wait().ok());
+    CHECK(late.Wait().ok());
+    CHECK(std::equal(memory.begin(), memory.begin() + bytes, message.begin()));
+  }
+}
+
 TEST_CASE("a message of another size than expected is data loss", "[ucx]") {
   const Pair pair = MakePair();
   const Bytes message = RandomBytes(1 << 20, 1);

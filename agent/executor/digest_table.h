@@ -1,0 +1,45 @@
+#ifndef SLUICE_AGENT_EXECUTOR_DIGEST_TABLE_H_
+#define SLUICE_AGENT_EXECUTOR_DIGEST_TABLE_H_
+
+// Digests of source boxes: computed once per version, kept by the name of the
+// immutable content they were read from.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "common/box.h"
+#include "common/digest_value.h"
+#include "common/mutex.h"
+
+namespace sluice::agent {
+
+// A tensor's name and the box read of it.
+using DigestKey = std::pair<std::string, Box>;
+
+// Thread-safe.
+class DigestTable {
+ public:
+  // Entries of all contents together; above it, all are forgotten.
+  static constexpr int64_t kMaxEntries = 1 << 20;
+
+  std::optional<Digest> Find(const std::string& content,
+                             const DigestKey& key) const;
+  void Store(const std::string& content, const DigestKey& key,
+             const Digest& digest);
+  void Forget(const std::string& content);
+
+ private:
+  using Digests = absl::flat_hash_map<DigestKey, Digest>;
+
+  mutable Mutex mutex_;
+  absl::flat_hash_map<std::string, Digests> contents_ ABSL_GUARDED_BY(mutex_);
+  int64_t entries_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace sluice::agent
+
+#endif  // SLUICE_AGENT_EXECUTOR_DIGEST_TABLE_H_

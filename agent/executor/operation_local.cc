@@ -1,0 +1,154 @@
+// What moves inside a node: copies by mapped memory.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/executor/operation.h"
+#include "agent/piece_match.h"
+#include "common/status_macros.h"
+
+namespace sluice::agent {
+namespace {
+
+// Of one job; several threads share a large transfer.
+constexpr int64_t kCopyJobBytes = 16 << 20;
+// Between two looks at whether the operation has failed: below a millisecond.
+constexpr int64_t kCopyChunkBytes = 4 << 20;
+
+}  // namespace
+
+void Operation::ScheduleCopiesLocked(Transfer& transfer, int64_t until) {
+  while (transfer.scheduled < until) {
+    const int64_t lo = transfer.scheduled;
+    const int64_t hi = std::min(until, lo + kCopyJobBytes);
+    transfer.scheduled = hi;
+    EnqueueLocked([this, &transfer, lo, hi] { CopyRange(transfer, lo, hi); },
+                  /*urgent=*/false);
+  }
+}
+
+void Operation::CopyRange(Transfer& transfer, int64_t lo, int64_t hi) {
+  while (lo < hi && !failed_) {
+    const int64_t end = std::min(hi, lo + kCopyChunkBytes);
+    const absl::Time start = deps_.clock.Now();
+    std::vector<SegmentDigest> parts;
+    transfer.stream.Copy(lo, end, Compares(transfer) ? &parts : nullptr);
+    MutexLock lock(mutex_);
+    stats_.seconds[static_cast<size_t>(transfer.link())] +=
+        absl::ToDoubleSeconds(deps_.clock.Now() - start);
+    AddLandedDigestsLocked(transfer, parts);
+    LandedLocked(transfer, lo, end);
+    lo = end;
+  }
+}
+
+absl::Status Operation::OpenPeer(LocalPeer& peer) {
+  SLUICE_ASSIGN_OR_RETURN(
+      const PeerSource source,
+      deps_.peers.Open(id(), peer.rank,
+                       deps_.clock.Now() + request_.progress_timeout));
+  SLUICE_ASSIGN_OR_RETURN(
+      std::shared_ptr<Board> board,
+      Board::Open(source.board, id(), request_.num_plan_transfers));
+  std::vector<TransferStream> streams;
+  for (const Transfer* transfer : peer.transfers) {
+    BoundTransfer bound = transfer->stream.transfer();
+    const auto found = source.transfers.find(bound.id);
+    if (found == source.transfers.end()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(Describe(*transfer), ": not offered by its source"));
+    }
+    SLUICE_ASSIGN_OR_RETURN(std::vector<MatchedPiece> matches,
+                            MatchPieces(bound.pieces, found->second));
+    std::vector<BoundPiece> pieces;
+    pieces.reserve(matches.size());
+    for (MatchedPiece& match : matches) {
+      BoundPiece& piece = pieces.emplace_back();
+      const BoundPiece& ours = bound.pieces[match.piece];
+      piece.tensor = ours.tensor;
+      piece.mix = ours.mix;
+      piece.dtype = ours.dtype;
+      piece.shape = ours.shape;
+      piece.box = std::move(match.box);
+      piece.source = std::move(match.source);
+      piece.destinations = std::move(match.destinations);
+    }
+    bound.pieces = std::move(pieces);
+    SLUICE_ASSIGN_OR_RETURN(
+        streams.emplace_back(),
+        TransferStream::Create(std::move(bound), request_.self));
+  }
+  MutexLock lock(mutex_);
+  for (size_t i = 0; i < streams.size(); ++i) {
+    peer.transfers[i]->stream = std::move(streams[i]);
+  }
+  peer.board = std::move(board);
+  ProgressLocked();
+  return absl::OkStatus();
+}
+
+void Operation::PullFrom(LocalPeer& peer) {
+  const absl::Status opened = OpenPeer(peer);
+  if (!opened.ok()) {
+    MutexLock lock(mutex_);
+    FailLocked(Annotate(opened, absl::StrCat("opening the memory of rank ",
+                                             peer.rank.value())),
+               peer.rank);
+    ActivityOverLocked();
+    return;
+  }
+  const absl::Duration nap = request_.progress_timeout / 4;
+  while (true) {
+    const uint32_t epoch = peer.board->epoch();
+    {
+      MutexLock lock(mutex_);
+      if (!LookAtBoardLocked(peer)) {
+        peer.waiting = false;
+        ActivityOverLocked();
+        return;
+      }
+      peer.waiting = true;
+    }
+    // Ended by a change, by our own poke, or after a while: the futex alone
+    // cannot miss one, a peer that died in the middle of one can.
+    peer.board->Wait(epoch, nap);
+    if (peer.board->epoch() != epoch) {
+      MutexLock lock(mutex_);
+      ProgressLocked();
+    }
+  }
+}
+
+bool Operation::LookAtBoardLocked(LocalPeer& peer) {
+  if (failed_) return false;
+  bool left = false;
+  for (Transfer* transfer : peer.transfers) {
+    if (transfer->incoming_done) continue;
+    if (Compares(*transfer) && !transfer->expected.has_value()) {
+      transfer->expected = peer.board->digest(transfer->id());
+    }
+    const int64_t bytes = transfer->stream.bytes();
+    ScheduleCopiesLocked(
+        *transfer, std::min(bytes, peer.board->available(transfer->id())));
+    TryCompleteLocked(*transfer);
+    // What is on its way in jobs ends without this thread, its digest may not.
+    left |= !transfer->incoming_done &&
+            (transfer->scheduled < bytes ||
+             (Compares(*transfer) && !transfer->expected.has_value()));
+  }
+  const std::optional<Rank> failed = peer.board->failed();
+  if (left && failed.has_value()) {
+    const Rank culprit =
+        *failed == kNoRank || *failed == request_.self ? peer.rank : *failed;
+    FailLocked(absl::UnavailableError(absl::StrCat(
+                   "rank ", peer.rank.value(), " gave up",
+                   culprit == peer.rank
+                       ? ""
+                       : absl::StrCat(" because of rank ", culprit.value()))),
+               culprit);
+  }
+  return left && !failed_;
+}
+
+}  // namespace sluice::agent

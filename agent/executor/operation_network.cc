@@ -1,0 +1,354 @@
+// What moves between nodes: windows of messages per peer.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/executor/operation.h"
+#include "common/status_macros.h"
+
+namespace sluice::agent {
+namespace {
+
+// Messages with the transport, per peer and direction: enough that one is
+// always under way while another ends and the next is made ready.
+constexpr int kWindow = 4;
+// Of these, in staging buffers: one is packed while the other is sent.
+constexpr int kStagedWindow = 2;
+
+// Tags: 20 bits of the operation, 24 of the transfer, 20 of the message.
+constexpr int kMessageBits = 20;
+constexpr int kTransferBits = 24;
+constexpr size_t kDigestMessage = (size_t{1} << kMessageBits) - 1;
+
+static_assert(sizeof(Digest) == 16, "the digest's message is its two lanes");
+
+}  // namespace
+
+uint64_t Operation::TagOf(OperationId operation, uint32_t transfer,
+                          size_t message) {
+  return operation.value() << (kMessageBits + kTransferBits) |
+         uint64_t{transfer} << kMessageBits | message;
+}
+
+absl::Status Operation::BindRemote(Transfer& transfer) {
+  const BoundTransfer& plan = transfer.stream.transfer();
+  transfer.messages = CutMessages(transfer.stream.segments());
+  if (transfer.messages.size() >= kDigestMessage ||
+      plan.id >= uint32_t{1} << kTransferBits) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Describe(transfer), ": too many messages or transfers"));
+  }
+  const bool sends = plan.source == request_.self;
+  const Rank rank = sends ? plan.destination : plan.source;
+  auto& remote = remotes_[rank];
+  if (remote == nullptr) remote = std::make_unique<Remote>();
+  remote->rank = rank;
+  transfer.remote = remote.get();
+  (sends ? remote->sends : remote->receives).transfers.push_back(&transfer);
+  return absl::OkStatus();
+}
+
+absl::Status Operation::SizeStaging() {
+  int64_t largest_send = 0;
+  int64_t largest_receive = 0;
+  for (const auto& transfer : transfers_) {
+    const bool sends = transfer->stream.transfer().source == request_.self;
+    for (const StreamMessage& m : transfer->messages) {
+      if (sends ? transfer->stream.SourceRun(m.lo, m.hi) != nullptr
+                : transfer->stream.DestinationRun(m.lo, m.hi) != nullptr) {
+        continue;
+      }
+      int64_t& largest = sends ? largest_send : largest_receive;
+      largest = std::max(largest, StagingBuffers::Capacity(m.bytes()));
+    }
+  }
+  // Each direction gets what it needs, then half of the rest.
+  const int64_t needs = 2 * (largest_send + largest_receive);
+  const int64_t budget = request_.staging_budget_bytes;
+  if (needs > budget) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "needs ", needs, " bytes of staging, the budget is ", budget));
+  }
+  const int64_t rest = (budget - needs) / 2;
+  MutexLock lock(mutex_);
+  send_staging_ = StagingShare(2 * largest_send + rest, largest_send);
+  receive_staging_ = StagingShare(2 * largest_receive + rest, largest_receive);
+  return absl::OkStatus();
+}
+
+Operation::Transfer* Operation::Remote::Direction::Next() {
+  while (at < transfers.size() &&
+         transfers[at]->next_message == transfers[at]->messages.size()) {
+    ++at;
+  }
+  return at < transfers.size() ? transfers[at] : nullptr;
+}
+
+std::optional<StagingBuffer> Operation::TakeStagingLocked(
+    Remote& remote, Remote::Direction Remote::*way, int64_t bytes) {
+  Remote::Direction& direction = remote.*way;
+  if (direction.staged >= kStagedWindow) return std::nullopt;
+  const size_t order = direction.Next()->order;
+  bool front = true;
+  for (const auto& [rank, other] : remotes_) {
+    const Transfer* next = ((*other).*way).Next();
+    front &= next == nullptr || next->order >= order;
+  }
+  StagingShare& share =
+      way == &Remote::sends ? send_staging_ : receive_staging_;
+  if (!share.Take(StagingBuffers::Capacity(bytes), front)) return std::nullopt;
+  stats_.peak_staging_bytes =
+      std::max(stats_.peak_staging_bytes,
+               send_staging_.used() + receive_staging_.used());
+  ++direction.staged;
+  return deps_.buffers.Get(bytes);
+}
+
+void Operation::ReleaseStagingLocked(Remote& remote,
+                                     Remote::Direction Remote::*way,
+                                     StagingBuffer buffer) {
+  if (buffer.data == nullptr) return;
+  (way == &Remote::sends ? send_staging_ : receive_staging_)
+      .Release(buffer.bytes);
+  --(remote.*way).staged;
+  deps_.buffers.Put(buffer);
+}
+
+void Operation::PumpAllSendsLocked() {
+  for (const auto& [rank, remote] : remotes_) PumpSendsLocked(*remote);
+}
+
+void Operation::PumpAllReceivesLocked() {
+  for (const auto& [rank, remote] : remotes_) PumpReceivesLocked(*remote);
+}
+
+void Operation::PumpSendsLocked(Remote& remote) {
+  if (!started_) return;
+  while (!failed_ && remote.sends.out < kWindow) {
+    Transfer* transfer = remote.sends.Next();
+    if (transfer == nullptr) return;
+    const size_t index = transfer->next_message;
+    const StreamMessage m = transfer->messages[index];
+    if (m.hi > transfer->available) return;
+    const std::byte* run = transfer->stream.SourceRun(m.lo, m.hi);
+    StagingBuffer buffer;
+    if (run == nullptr) {
+      const auto taken = TakeStagingLocked(remote, &Remote::sends, m.bytes());
+      if (!taken.has_value()) return;
+      buffer = *taken;
+    }
+    ++transfer->next_message;
+    ++remote.sends.out;
+    bool fused = false;
+    if (!transfer->fused.empty()) {
+      const size_t last = transfer->stream.SegmentAt(m.hi - 1);
+      for (size_t s = transfer->stream.SegmentAt(m.lo); s <= last; ++s) {
+        fused |= transfer->fused[s];
+      }
+    }
+    if (run != nullptr && !fused) {
+      SendLocked(*transfer, index, run, buffer);
+    } else {
+      EnqueueLocked(
+          [this, transfer, index, run, buffer, fused] {
+            PackAndSend(*transfer, index, run, buffer, fused);
+          },
+          /*urgent=*/true);
+    }
+  }
+}
+
+void Operation::PackAndSend(Transfer& transfer, size_t message,
+                            const std::byte* run, StagingBuffer buffer,
+                            bool digest) {
+  const StreamMessage m = transfer.messages[message];
+  std::vector<SegmentDigest> parts;
+  if (failed_) {
+    // Only the buffer is given back, below.
+  } else if (run == nullptr) {
+    transfer.stream.Pack(m.lo, m.hi, buffer.data, digest ? &parts : nullptr);
+  } else {
+    transfer.stream.DigestSource(m.lo, m.hi, parts);
+  }
+  MutexLock lock(mutex_);
+  SendLocked(transfer, message, run != nullptr ? run : buffer.data, buffer);
+  if (!failed_) AddSourceDigestsLocked(transfer, m.lo, m.hi, parts);
+}
+
+void Operation::SendLocked(Transfer& transfer, size_t message,
+                           const std::byte* data, StagingBuffer buffer) {
+  if (failed_) {
+    // Nothing is sent after the group was cancelled.
+    ReleaseStagingLocked(*transfer.remote, &Remote::sends, buffer);
+    return;
+  }
+  ++active_;
+  NetworkBusyLocked(1);
+  deps_.transport.Send(
+      id().value(), static_cast<uint64_t>(transfer.remote->rank.value()),
+      TagOf(id(), transfer.id(), message), data,
+      transfer.messages[message].bytes(),
+      [self = shared_from_this(), &transfer, buffer](absl::Status status) {
+        self->OnSent(transfer, buffer, std::move(status));
+      });
+}
+
+void Operation::OnSent(Transfer& transfer, StagingBuffer buffer,
+                       absl::Status status) {
+  MutexLock lock(mutex_);
+  NetworkBusyLocked(-1);
+  Remote& remote = *transfer.remote;
+  ReleaseStagingLocked(remote, &Remote::sends, buffer);
+  --remote.sends.out;
+  if (!status.ok()) {
+    FailLocked(Annotate(status, absl::StrCat("sending ", Describe(transfer))),
+               remote.rank);
+  } else {
+    ProgressLocked();
+    CountSentLocked(transfer);
+    if (buffer.data != nullptr) {
+      PumpAllSendsLocked();
+    } else {
+      PumpSendsLocked(remote);
+    }
+  }
+  ActivityOverLocked();
+}
+
+void Operation::SendDigestLocked(Transfer& transfer) {
+  if (failed_) return;
+  ++active_;
+  deps_.transport.Send(
+      id().value(), static_cast<uint64_t>(transfer.remote->rank.value()),
+      TagOf(id(), transfer.id(), kDigestMessage), &transfer.source_total,
+      sizeof(Digest),
+      [self = shared_from_this(), &transfer](absl::Status status) {
+        MutexLock lock(self->mutex_);
+        if (status.ok()) {
+          self->CountSentLocked(transfer);
+        } else {
+          self->FailLocked(
+              Annotate(status, absl::StrCat("sending the digest of ",
+                                            Describe(transfer))),
+              transfer.remote->rank);
+        }
+        self->ActivityOverLocked();
+      });
+}
+
+void Operation::CountSentLocked(Transfer& transfer) {
+  const size_t all = transfer.messages.size() + (request_.digests ? 1 : 0);
+  if (++transfer.over == all) CountOutgoingDoneLocked(transfer);
+}
+
+void Operation::ReceiveDigestLocked(Transfer& transfer) {
+  ++active_;
+  deps_.transport.Receive(
+      id().value(), static_cast<uint64_t>(transfer.remote->rank.value()),
+      TagOf(id(), transfer.id(), kDigestMessage), &transfer.expected_message,
+      sizeof(Digest),
+      [self = shared_from_this(), &transfer](absl::Status status) {
+        MutexLock lock(self->mutex_);
+        if (status.ok()) {
+          transfer.expected = transfer.expected_message;
+          self->ProgressLocked();
+          self->TryCompleteLocked(transfer);
+        } else {
+          self->FailLocked(
+              Annotate(status, absl::StrCat("receiving the digest of ",
+                                            Describe(transfer))),
+              transfer.remote->rank);
+        }
+        self->ActivityOverLocked();
+      });
+}
+
+void Operation::PumpReceivesLocked(Remote& remote) {
+  if (!started_) return;
+  while (!failed_ && remote.receives.out < kWindow) {
+    Transfer* transfer = remote.receives.Next();
+    if (transfer == nullptr) return;
+    const size_t index = transfer->next_message;
+    const StreamMessage m = transfer->messages[index];
+    std::byte* run = transfer->stream.DestinationRun(m.lo, m.hi);
+    StagingBuffer buffer;
+    if (run == nullptr) {
+      const auto taken =
+          TakeStagingLocked(remote, &Remote::receives, m.bytes());
+      if (!taken.has_value()) return;
+      buffer = *taken;
+    }
+    ++transfer->next_message;
+    ++remote.receives.out;
+    ++active_;
+    NetworkBusyLocked(1);
+    deps_.transport.Receive(
+        id().value(), static_cast<uint64_t>(remote.rank.value()),
+        TagOf(id(), transfer->id(), index), run != nullptr ? run : buffer.data,
+        m.bytes(),
+        [self = shared_from_this(), transfer, index,
+         buffer](absl::Status status) {
+          self->OnReceived(*transfer, index, buffer, std::move(status));
+        });
+  }
+}
+
+void Operation::OnReceived(Transfer& transfer, size_t message,
+                           StagingBuffer buffer, absl::Status status) {
+  MutexLock lock(mutex_);
+  NetworkBusyLocked(-1);
+  Remote& remote = *transfer.remote;
+  --remote.receives.out;
+  if (!status.ok()) {
+    ReleaseStagingLocked(remote, &Remote::receives, buffer);
+    FailLocked(Annotate(status, absl::StrCat("receiving ", Describe(transfer))),
+               remote.rank);
+  } else {
+    ProgressLocked();
+    const StreamMessage m = transfer.messages[message];
+    if (buffer.data != nullptr || request_.digests ||
+        transfer.stream.has_copies()) {
+      EnqueueLocked([this, &transfer, message,
+                     buffer] { UnpackReceived(transfer, message, buffer); },
+                    /*urgent=*/true);
+    } else {
+      LandedLocked(transfer, m.lo, m.hi);
+    }
+    PumpReceivesLocked(remote);
+  }
+  ActivityOverLocked();
+}
+
+void Operation::UnpackReceived(Transfer& transfer, size_t message,
+                               StagingBuffer buffer) {
+  const StreamMessage m = transfer.messages[message];
+  std::vector<SegmentDigest> parts;
+  std::vector<SegmentDigest>* digests = request_.digests ? &parts : nullptr;
+  if (!failed_ && buffer.data != nullptr) {
+    transfer.stream.Unpack(m.lo, m.hi, buffer.data, digests);
+  } else if (!failed_) {
+    if (digests) transfer.stream.DigestDestination(m.lo, m.hi, parts);
+    if (transfer.stream.has_copies()) {
+      transfer.stream.CopyToOthers(m.lo, m.hi);
+    }
+  }
+  MutexLock lock(mutex_);
+  ReleaseStagingLocked(*transfer.remote, &Remote::receives, buffer);
+  if (failed_) return;
+  AddLandedDigestsLocked(transfer, parts);
+  LandedLocked(transfer, m.lo, m.hi);
+  if (buffer.data != nullptr) PumpAllReceivesLocked();
+}
+
+void Operation::NetworkBusyLocked(int change) {
+  const absl::Time now = deps_.clock.Now();
+  if (network_messages_ > 0) {
+    stats_.seconds[static_cast<size_t>(LinkClass::kBetweenNodes)] +=
+        absl::ToDoubleSeconds(now - network_busy_since_);
+  }
+  network_busy_since_ = now;
+  network_messages_ += change;
+}
+
+}  // namespace sluice::agent

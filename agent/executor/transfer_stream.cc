@@ -1,0 +1,281 @@
+#include "agent/executor/transfer_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/copy/box_copy.h"
+#include "common/check.h"
+#include "common/status_macros.h"
+
+namespace sluice::agent {
+namespace {
+
+StridedPlace Strided(const BoundPlace& place) {
+  return {place.offset_bytes, place.strides_bytes};
+}
+
+int64_t PieceBytes(const BoundPiece& piece) {
+  return piece.box.empty() ? 0
+                           : piece.box.num_elements() * ByteSize(piece.dtype);
+}
+
+absl::Status CheckBound(const BoundPiece& piece, const BoundPlace& place) {
+  if (place.memory == nullptr) {
+    return absl::InvalidArgumentError("a place without memory");
+  }
+  return CheckPlace(Strided(place), piece.box, piece.dtype,
+                    place.memory->size());
+}
+
+// Whether the box is one range of the row-major order of `shape`: full in all
+// dimensions behind the first that has more than one element.
+bool IsOneRange(const Box& box, const Shape& shape) {
+  int d = 0;
+  while (d < box.rank() && box.dim(d).size() == 1) ++d;
+  for (++d; d < box.rank(); ++d) {
+    if (box.dim(d).size() != shape[static_cast<size_t>(d)]) return false;
+  }
+  return true;
+}
+
+// Checked when the stream was made: cannot fail.
+BoxCopy MakeCopy(const BoundPiece& piece, const BoundPlace& from,
+                 const BoundPlace& to) {
+  auto copy = BoxCopy::Create(piece.dtype, piece.shape, piece.box,
+                              Strided(from), Strided(to));
+  SLUICE_CHECK(copy.ok()) << copy.status();
+  return *std::move(copy);
+}
+
+Digest* Slot(std::vector<SegmentDigest>* digests, size_t segment) {
+  if (digests == nullptr) return nullptr;
+  if (digests->empty() || digests->back().segment != segment) {
+    digests->push_back({segment, {}});
+  }
+  return &digests->back().digest;
+}
+
+absl::Status CheckPiece(const BoundPiece& piece, const BoundTransfer& transfer,
+                        Rank self) {
+  if (piece.shape.size() != static_cast<size_t>(piece.box.rank()) ||
+      ByteSize(piece.dtype) == 0 || piece.box.empty() ||
+      !piece.box.FitsIn(piece.shape)) {
+    return absl::InvalidArgumentError("not a box of its tensor");
+  }
+  if (transfer.source == self && !piece.source.has_value()) {
+    return absl::InvalidArgumentError("no source place");
+  }
+  if (transfer.destination == self && piece.destinations.empty()) {
+    return absl::InvalidArgumentError("no destination place");
+  }
+  if (piece.source.has_value()) {
+    SLUICE_RETURN_IF_ERROR(CheckBound(piece, *piece.source));
+  }
+  for (const BoundPlace& to : piece.destinations) {
+    SLUICE_RETURN_IF_ERROR(CheckBound(piece, to));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<TransferStream> TransferStream::Create(BoundTransfer transfer,
+                                                      Rank self) {
+  TransferStream stream;
+  stream.transfer_ = std::move(transfer);
+  const BoundTransfer& bound = stream.transfer_;
+  int64_t at = 0;
+  stream.starts_.reserve(bound.pieces.size());
+  for (size_t i = 0; i < bound.pieces.size(); ++i) {
+    const BoundPiece& piece = bound.pieces[i];
+    SLUICE_RETURN_IF_ERROR(
+        Annotate(CheckPiece(piece, bound, self),
+                 absl::StrCat("transfer ", bound.id, ", tensor \"",
+                              piece.tensor, "\" box ", piece.box.ToString())));
+    stream.starts_.push_back(at);
+    at += PieceBytes(piece);
+    stream.AddSegment(i);
+    stream.segments_.back().hi = at;
+    stream.has_copies_ |= piece.destinations.size() > 1;
+  }
+  if (at != bound.bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("transfer ", bound.id, ": expected ", bound.bytes,
+                     " bytes, its pieces have ", at));
+  }
+  for (StreamSegment& segment : stream.segments_) {
+    segment.contiguous =
+        IsOneRange(segment.box, stream.piece_of(segment).shape);
+  }
+  return stream;
+}
+
+void TransferStream::AddSegment(size_t index) {
+  const BoundPiece& piece = transfer_.pieces[index];
+  if (!segments_.empty() &&
+      transfer_.pieces[index - 1].tensor == piece.tensor &&
+      transfer_.pieces[index - 1].box.rank() == piece.box.rank()) {
+    // Pieces of one planned box: their hull is the box.
+    Box& hull = segments_.back().box;
+    for (int d = 0; d < hull.rank(); ++d) {
+      hull.dim(d).lo = std::min(hull.dim(d).lo, piece.box.dim(d).lo);
+      hull.dim(d).hi = std::max(hull.dim(d).hi, piece.box.dim(d).hi);
+    }
+    return;
+  }
+  segments_.push_back({.lo = starts_.back(),
+                       .hi = starts_.back(),
+                       .first_piece = index,
+                       .box = piece.box,
+                       .contiguous = false});
+}
+
+size_t TransferStream::PieceAt(int64_t offset) const {
+  const auto it = std::upper_bound(starts_.begin(), starts_.end(), offset);
+  return static_cast<size_t>(it - starts_.begin()) - 1;
+}
+
+size_t TransferStream::SegmentAt(int64_t offset) const {
+  const auto it = std::upper_bound(
+      segments_.begin(), segments_.end(), offset,
+      [](int64_t at, const StreamSegment& s) { return at < s.lo; });
+  return static_cast<size_t>(it - segments_.begin()) - 1;
+}
+
+template <typename Visit>
+void TransferStream::ForPieces(int64_t lo, int64_t hi, Visit visit) const {
+  if (lo >= hi) return;
+  size_t segment = SegmentAt(lo);
+  for (size_t i = PieceAt(lo); lo < hi; ++i) {
+    while (segments_[segment].hi <= lo) ++segment;
+    const BoundPiece& piece = transfer_.pieces[i];
+    const int64_t end = std::min(hi, starts_[i] + PieceBytes(piece));
+    visit(piece, lo - starts_[i], end - starts_[i], lo, segment);
+    lo = end;
+  }
+}
+
+const std::byte* TransferStream::SourceRun(int64_t lo, int64_t hi) const {
+  const size_t i = PieceAt(lo);
+  const BoundPiece& piece = transfer_.pieces[i];
+  if (hi > starts_[i] + PieceBytes(piece)) return nullptr;
+  const BoundPlace& from = *piece.source;
+  const auto run =
+      MakeCopy(piece, from, from).SourceRun(lo - starts_[i], hi - starts_[i]);
+  return run ? from.memory->data() + *run : nullptr;
+}
+
+std::byte* TransferStream::DestinationRun(int64_t lo, int64_t hi) const {
+  const size_t i = PieceAt(lo);
+  const BoundPiece& piece = transfer_.pieces[i];
+  if (hi > starts_[i] + PieceBytes(piece)) return nullptr;
+  const BoundPlace& to = piece.destinations.front();
+  const auto run =
+      MakeCopy(piece, to, to).DestinationRun(lo - starts_[i], hi - starts_[i]);
+  return run ? to.memory->data() + *run : nullptr;
+}
+
+void TransferStream::Pack(int64_t lo, int64_t hi, std::byte* out,
+                          std::vector<SegmentDigest>* digests) const {
+  ForPieces(lo, hi,
+            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t at,
+                size_t segment) {
+              const BoundPlace& from = *piece.source;
+              PackBoxRange(MakeCopy(piece, from, from), plo, phi,
+                           from.memory->data(), out + (at - lo),
+                           Slot(digests, segment));
+            });
+}
+
+void TransferStream::Unpack(int64_t lo, int64_t hi, const std::byte* in,
+                            std::vector<SegmentDigest>* digests) const {
+  ForPieces(lo, hi,
+            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t at,
+                size_t segment) {
+              for (size_t i = 0; i < piece.destinations.size(); ++i) {
+                const BoundPlace& to = piece.destinations[i];
+                UnpackBoxRange(MakeCopy(piece, to, to), plo, phi,
+                               in + (at - lo), to.memory->data(),
+                               i == 0 ? Slot(digests, segment) : nullptr);
+              }
+            });
+}
+
+void TransferStream::Copy(int64_t lo, int64_t hi,
+                          std::vector<SegmentDigest>* digests) const {
+  ForPieces(lo, hi,
+            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t,
+                size_t segment) {
+              for (size_t i = 0; i < piece.destinations.size(); ++i) {
+                const BoundPlace& from = *piece.source;
+                const BoundPlace& to = piece.destinations[i];
+                CopyBoxRange(MakeCopy(piece, from, to), plo, phi,
+                             from.memory->data(), to.memory->data(),
+                             Stores::kStreaming,
+                             i == 0 ? Slot(digests, segment) : nullptr);
+              }
+            });
+}
+
+void TransferStream::CopyToOthers(int64_t lo, int64_t hi) const {
+  ForPieces(
+      lo, hi,
+      [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t, size_t) {
+        const BoundPlace& first = piece.destinations.front();
+        for (size_t i = 1; i < piece.destinations.size(); ++i) {
+          const BoundPlace& to = piece.destinations[i];
+          CopyBoxRange(MakeCopy(piece, first, to), plo, phi,
+                       first.memory->data(), to.memory->data(),
+                       Stores::kStreaming, nullptr);
+        }
+      });
+}
+
+void TransferStream::DigestSource(int64_t lo, int64_t hi,
+                                  std::vector<SegmentDigest>& digests) const {
+  ForPieces(lo, hi,
+            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t,
+                size_t segment) {
+              const BoundPlace& from = *piece.source;
+              DigestSourceRange(MakeCopy(piece, from, from), plo, phi,
+                                from.memory->data(), *Slot(&digests, segment));
+            });
+}
+
+void TransferStream::DigestDestination(
+    int64_t lo, int64_t hi, std::vector<SegmentDigest>& digests) const {
+  ForPieces(lo, hi,
+            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t,
+                size_t segment) {
+              const BoundPlace& to = piece.destinations.front();
+              DigestDestinationRange(MakeCopy(piece, to, to), plo, phi,
+                                     to.memory->data(),
+                                     *Slot(&digests, segment));
+            });
+}
+
+std::vector<StreamMessage> CutMessages(
+    const std::vector<StreamSegment>& segments) {
+  std::vector<StreamMessage> messages;
+  bool open = false;  // whether the last message may take another small one
+  for (const StreamSegment& segment : segments) {
+    if (segment.bytes() < kLargeSegmentBytes) {
+      if (open && segment.hi - messages.back().lo <= kBucketBytes) {
+        messages.back().hi = segment.hi;
+      } else {
+        messages.push_back({segment.lo, segment.hi});
+        open = true;
+      }
+      continue;
+    }
+    const int64_t most = segment.contiguous ? kMaxMessageBytes : kBucketBytes;
+    for (int64_t at = segment.lo; at < segment.hi; at += most) {
+      messages.push_back({at, std::min(segment.hi, at + most)});
+    }
+    open = false;
+  }
+  return messages;
+}
+
+}  // namespace sluice::agent

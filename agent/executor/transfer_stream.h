@@ -1,0 +1,113 @@
+#ifndef SLUICE_AGENT_EXECUTOR_TRANSFER_STREAM_H_
+#define SLUICE_AGENT_EXECUTOR_TRANSFER_STREAM_H_
+
+// One bound transfer as a stream of bytes (see BoundPiece): where each range of
+// it lies in this agent's memory, and how it is cut into messages.
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/executor_interface.h"
+#include "common/box.h"
+#include "common/digest_value.h"
+
+namespace sluice::agent {
+
+// The share of one tensor: the pieces of its planned box. Segments follow from
+// the plan, so both sides of a transfer have the same ones.
+struct StreamSegment {
+  int64_t lo = 0;  // bytes of the stream
+  int64_t hi = 0;
+  size_t first_piece = 0;
+  Box box;
+  // Whether the box is one range of the logical tensor: then it mostly lies in
+  // one piece on both sides.
+  bool contiguous = false;
+
+  int64_t bytes() const { return hi - lo; }
+};
+
+// A part of a segment's digest, unscaled.
+struct SegmentDigest {
+  size_t segment = 0;
+  Digest digest;
+};
+
+// Immutable; thread-safe for disjoint ranges. Ranges are bytes of the stream.
+class TransferStream {
+ public:
+  TransferStream() = default;
+
+  // Errors: INVALID_ARGUMENT - a place outside its memory, bytes that do not
+  // add up, a missing source or destination place; `self` says which is needed.
+  static absl::StatusOr<TransferStream> Create(BoundTransfer transfer,
+                                               Rank self);
+
+  const BoundTransfer& transfer() const { return transfer_; }
+  int64_t bytes() const { return transfer_.bytes; }
+  const std::vector<StreamSegment>& segments() const { return segments_; }
+  const BoundPiece& piece_of(const StreamSegment& segment) const {
+    return transfer_.pieces[segment.first_piece];
+  }
+  // Index of the segment with byte `offset`.
+  size_t SegmentAt(int64_t offset) const;
+
+  // Returns where the range lies in one run; null where it is scattered.
+  const std::byte* SourceRun(int64_t lo, int64_t hi) const;
+  std::byte* DestinationRun(int64_t lo, int64_t hi) const;
+
+  // Whether some piece goes to more than one place.
+  bool has_copies() const { return has_copies_; }
+
+  // The movements; each appends the digests of what it moved to `digests`
+  // unless that is null.
+  void Pack(int64_t lo, int64_t hi, std::byte* out,
+            std::vector<SegmentDigest>* digests) const;
+  void Unpack(int64_t lo, int64_t hi, const std::byte* in,
+              std::vector<SegmentDigest>* digests) const;
+  // From the source to all destinations, both mapped.
+  void Copy(int64_t lo, int64_t hi, std::vector<SegmentDigest>* digests) const;
+  // From the first destination to the others.
+  void CopyToOthers(int64_t lo, int64_t hi) const;
+  void DigestSource(int64_t lo, int64_t hi,
+                    std::vector<SegmentDigest>& digests) const;
+  void DigestDestination(int64_t lo, int64_t hi,
+                         std::vector<SegmentDigest>& digests) const;
+
+ private:
+  // Calls visit(piece, piece_lo, piece_hi, stream_lo, segment).
+  template <typename Visit>
+  void ForPieces(int64_t lo, int64_t hi, Visit visit) const;
+  void AddSegment(size_t piece);
+  size_t PieceAt(int64_t offset) const;
+
+  BoundTransfer transfer_;
+  std::vector<int64_t> starts_;  // of pieces, in the stream
+  std::vector<StreamSegment> segments_;
+  bool has_copies_ = false;
+};
+
+// A message of a transfer between nodes: bytes [lo, hi) of its stream.
+struct StreamMessage {
+  int64_t lo = 0;
+  int64_t hi = 0;
+  int64_t bytes() const { return hi - lo; }
+};
+
+inline constexpr int64_t kLargeSegmentBytes = 256 << 10;
+inline constexpr int64_t kMaxMessageBytes = 4 << 20;
+inline constexpr int64_t kBucketBytes = 1 << 20;
+
+// Cuts a stream into messages, alike on both sides: a large segment on its own,
+// into messages of 4 MiB where it is contiguous in its tensor (and so mostly
+// sent and received in place), else of 1 MiB (a bucket that stays in the cache
+// between packing and sending); neighbouring small ones together, up to 1 MiB.
+std::vector<StreamMessage> CutMessages(
+    const std::vector<StreamSegment>& segments);
+
+}  // namespace sluice::agent
+
+#endif  // SLUICE_AGENT_EXECUTOR_TRANSFER_STREAM_H_
