@@ -129,7 +129,8 @@ Catalog::EntryId Catalog::AddHolderOf(Rank rank, const SampleEntry& entry,
     if (!SameMetadata(*known, entry)) return 0;
     AddHolderTo(entries_.at(id), id, rank);
   } else {
-    AddHolderTo(Add(entry, &id), id, rank);
+    Entry& added = Add(entry, &id);
+    AddHolderTo(added, id, rank);
   }
   if (owned) entries_.at(id).owner = rank;
   return id;

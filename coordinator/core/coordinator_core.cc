@@ -167,6 +167,7 @@ void CoordinatorCore::State::Handle(const TickEvent&) {
 
 void CoordinatorCore::State::Handle(const PersistedEvent& event) {
   store.OnPersisted(event);
+  operations.Wake();  // a version may be there now
 }
 
 void CoordinatorCore::State::Handle(const PlanReadyEvent& event) {

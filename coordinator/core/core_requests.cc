@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/status_macros.h"
 #include "common/retry.h"
+#include "common/status_macros.h"
 #include "coordinator/core/core_state.h"
 
 namespace sluice::coordinator {

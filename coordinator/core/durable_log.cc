@@ -90,6 +90,8 @@ void DurableLog::Retry() {
   std::vector<Pending> refused = std::move(refused_);
   refused_.clear();
   for (Pending& pending : refused) {
+    // All of it was superseded meanwhile.
+    if (pending.records.empty() && !pending.done) continue;
     WriteUntilDone(std::move(pending.records), std::move(pending.done));
   }
 }

@@ -256,11 +256,14 @@ PlacementStatus DescribePlacement(
   status.storage = placement.storage;
   status.bytes = std::accumulate(placement.bytes.begin(), placement.bytes.end(),
                                  int64_t{0});
-  const Version newest = placement.NewestComplete();
   for (int64_t r = 0; r < placement.num_replicas; ++r) {
     ReplicaStatus replica;
     replica.replica = r;
     replica.version = placement.ReplicaVersion(r);
+    Version newest;
+    for (const Rank rank : placement.RanksOfReplica(r)) {
+      newest = std::max(newest, placement.Member(rank)->copy.version);
+    }
     for (size_t i = 0; i < placement.members.size(); ++i) {
       if (placement.replica_of[i] != r) continue;
       const PlacementMember& member = placement.members[i];

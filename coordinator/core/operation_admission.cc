@@ -12,8 +12,9 @@
 namespace sluice::coordinator {
 namespace {
 
-// Least staging memory of an agent that sends or receives between nodes.
-constexpr int64_t kMinStagingBytes = int64_t{1} << 20;
+// Least staging memory of an agent that sends or receives between nodes: two of
+// the largest buckets (4 MiB) each way, or what it has.
+constexpr int64_t kMinStagingBytes = int64_t{16} << 20;
 
 int64_t BytesOn(const std::vector<LinkBytes>& by_rank, Rank rank,
                 LinkClass link) {
@@ -48,11 +49,6 @@ bool OperationTracker::MayLeaveQueue(const Operation& op) const {
 
 void OperationTracker::Admit(Operation& op) {
   op.admitted = d_.context.now;
-  // What it waited for may have changed what it reads.
-  if (absl::Status status = d_.agents.CheckRecovered(); !status.ok()) {
-    Fail(op, status);
-    return;
-  }
   switch (op.kind) {
     case OperationKind::kSync:
       AdmitSync(op);
