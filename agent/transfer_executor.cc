@@ -72,12 +72,12 @@ class HostExecutor final : public TransferExecutor {
 
  private:
   using Operations =
-      absl::flat_hash_map<OperationId, std::shared_ptr<Operation>>;
+      absl::flat_hash_map<OperationId, std::shared_ptr<TransferOperation>>;
 
   static UcxTransport::PeerKey KeyOf(Rank rank) {
     return static_cast<UcxTransport::PeerKey>(rank.value());
   }
-  std::shared_ptr<Operation> Find(OperationId id);
+  std::shared_ptr<TransferOperation> Find(OperationId id);
   void Ended(OperationId id);
   void Watch();
 
@@ -96,14 +96,14 @@ class HostExecutor final : public TransferExecutor {
   // From here on in the order of their ends, last first: the watchdog uses
   // operations, these use the pools, whose jobs use the transport.
   std::unique_ptr<UcxTransport> transport_;
-  const Operation::Deps deps_;
+  const TransferOperation::Deps deps_;
   ThreadPool workers_;
   ThreadPool waiters_;
   std::thread watchdog_;
 };
 
 HostExecutor::~HostExecutor() {
-  std::vector<std::shared_ptr<Operation>> operations;
+  std::vector<std::shared_ptr<TransferOperation>> operations;
   {
     MutexLock lock(mutex_);
     stopping_ = true;
@@ -133,8 +133,8 @@ absl::Status HostExecutor::Prepare(ExecutionRequest request) {
           absl::StrCat("operation ", id.value(), " is prepared already"));
     }
   }
-  SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<Operation> operation,
-                          Operation::Create(std::move(request), deps_));
+  SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<TransferOperation> operation,
+                          TransferOperation::Create(std::move(request), deps_));
   MutexLock lock(mutex_);
   if (!operations_.emplace(id, std::move(operation)).second) {
     return absl::AlreadyExistsError(
@@ -145,14 +145,14 @@ absl::Status HostExecutor::Prepare(ExecutionRequest request) {
   return absl::OkStatus();
 }
 
-std::shared_ptr<Operation> HostExecutor::Find(OperationId id) {
+std::shared_ptr<TransferOperation> HostExecutor::Find(OperationId id) {
   MutexLock lock(mutex_);
   const auto it = operations_.find(id);
   return it == operations_.end() ? nullptr : it->second;
 }
 
 absl::Status HostExecutor::Start(OperationId id) {
-  const std::shared_ptr<Operation> operation = Find(id);
+  const std::shared_ptr<TransferOperation> operation = Find(id);
   if (operation == nullptr) {
     return absl::NotFoundError(
         absl::StrCat("operation ", id.value(), " is not prepared"));
@@ -162,12 +162,12 @@ absl::Status HostExecutor::Start(OperationId id) {
 }
 
 void HostExecutor::Abort(OperationId id, absl::Status reason) {
-  const std::shared_ptr<Operation> operation = Find(id);
+  const std::shared_ptr<TransferOperation> operation = Find(id);
   if (operation != nullptr) operation->Abort(std::move(reason));
 }
 
 void HostExecutor::Release(OperationId id) {
-  std::shared_ptr<Operation> operation;
+  std::shared_ptr<TransferOperation> operation;
   {
     MutexLock lock(mutex_);
     const auto it = operations_.find(id);
@@ -181,7 +181,7 @@ void HostExecutor::Release(OperationId id) {
 
 absl::StatusOr<TransferExecutor::BoardHandle> HostExecutor::Board(
     OperationId id) {
-  const std::shared_ptr<Operation> operation = Find(id);
+  const std::shared_ptr<TransferOperation> operation = Find(id);
   if (operation == nullptr) {
     return absl::FailedPreconditionError(
         absl::StrCat("operation ", id.value(), " is not prepared"));
@@ -203,7 +203,7 @@ void HostExecutor::Watch() {
       changed_.Wait(mutex_);
       continue;
     }
-    std::vector<std::shared_ptr<Operation>> operations;
+    std::vector<std::shared_ptr<TransferOperation>> operations;
     absl::Duration pause = absl::InfiniteDuration();
     for (const OperationId id : running_) {
       const auto it = operations_.find(id);

@@ -16,18 +16,19 @@ constexpr absl::Duration kReportInterval = absl::Milliseconds(100);
 
 }  // namespace
 
-Operation::Operation(ExecutionRequest request, const Deps& deps)
+TransferOperation::TransferOperation(ExecutionRequest request, const Deps& deps)
     : request_(std::move(request)), deps_(deps) {}
 
-absl::StatusOr<std::shared_ptr<Operation>> Operation::Create(
+absl::StatusOr<std::shared_ptr<TransferOperation>> TransferOperation::Create(
     ExecutionRequest request, const Deps& deps) {
-  std::shared_ptr<Operation> operation(new Operation(std::move(request), deps));
+  std::shared_ptr<TransferOperation> operation(
+      new TransferOperation(std::move(request), deps));
   SLUICE_RETURN_IF_ERROR(Annotate(
       operation->Bind(), absl::StrCat("operation ", operation->id().value())));
   return operation;
 }
 
-absl::Status Operation::Bind() {
+absl::Status TransferOperation::Bind() {
   SLUICE_ASSIGN_OR_RETURN(board_,
                           Board::Create(id(), request_.num_plan_transfers));
   std::vector<BoundTransfer> bound = std::move(request_.transfers);
@@ -51,7 +52,7 @@ absl::Status Operation::Bind() {
   return SizeStaging();
 }
 
-absl::Status Operation::BindTransfer(BoundTransfer bound) {
+absl::Status TransferOperation::BindTransfer(BoundTransfer bound) {
   const Rank self = request_.self;
   if (bound.id >= request_.num_plan_transfers) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -95,7 +96,7 @@ absl::Status Operation::BindTransfer(BoundTransfer bound) {
   return absl::OkStatus();
 }
 
-absl::Status Operation::LinkRelay(Transfer& transfer) {
+absl::Status TransferOperation::LinkRelay(Transfer& transfer) {
   const uint32_t read = *transfer.stream.transfer().reads_after;
   const auto it = by_id_.find(read);
   if (it == by_id_.end() ||
@@ -129,7 +130,7 @@ absl::Status Operation::LinkRelay(Transfer& transfer) {
   return absl::OkStatus();
 }
 
-void Operation::Start() {
+void TransferOperation::Start() {
   MutexLock lock(mutex_);
   if (started_ || failed_) return;
   started_ = true;
@@ -159,12 +160,12 @@ void Operation::Start() {
   MaybeEndLocked();
 }
 
-void Operation::Abort(absl::Status reason) {
+void TransferOperation::Abort(absl::Status reason) {
   MutexLock lock(mutex_);
   FailLocked(std::move(reason), kNoRank);
 }
 
-void Operation::FailLocked(absl::Status status, Rank culprit) {
+void TransferOperation::FailLocked(absl::Status status, Rank culprit) {
   if (failed_ || ended_) return;
   failure_ = status.ok() ? absl::CancelledError("aborted") : std::move(status);
   culprit_ = culprit;
@@ -181,12 +182,12 @@ void Operation::FailLocked(absl::Status status, Rank culprit) {
                               });
 }
 
-void Operation::ActivityOverLocked() {
+void TransferOperation::ActivityOverLocked() {
   --active_;
   MaybeEndLocked();
 }
 
-void Operation::MaybeEndLocked() {
+void TransferOperation::MaybeEndLocked() {
   const bool complete = started_ && pending_ == 0;
   if (ended_ || active_ != 0 || (!complete && !failed_)) return;
   ended_ = true;
@@ -199,7 +200,7 @@ void Operation::MaybeEndLocked() {
   });
 }
 
-void Operation::EnqueueLocked(Job work, bool urgent) {
+void TransferOperation::EnqueueLocked(Job work, bool urgent) {
   ++active_;
   ++jobs_;
   Job job = [self = shared_from_this(), work = std::move(work)]() mutable {
@@ -216,9 +217,10 @@ void Operation::EnqueueLocked(Job work, bool urgent) {
   }
 }
 
-void Operation::ProgressLocked() { last_progress_ = deps_.clock.Now(); }
+void TransferOperation::ProgressLocked() { last_progress_ = deps_.clock.Now(); }
 
-void Operation::LandedLocked(Transfer& transfer, int64_t lo, int64_t hi) {
+void TransferOperation::LandedLocked(Transfer& transfer, int64_t lo,
+                                     int64_t hi) {
   Failpoint("agent.bytes", hi - lo);
   ProgressLocked();
   transfer.landed += hi - lo;
@@ -239,7 +241,7 @@ void Operation::LandedLocked(Transfer& transfer, int64_t lo, int64_t hi) {
   TryCompleteLocked(transfer);
 }
 
-void Operation::UpdateAvailableLocked(Transfer& transfer) {
+void TransferOperation::UpdateAvailableLocked(Transfer& transfer) {
   const auto& segments = transfer.stream.segments();
   const size_t before = transfer.next_segment;
   while (
@@ -263,7 +265,7 @@ void Operation::UpdateAvailableLocked(Transfer& transfer) {
   }
 }
 
-void Operation::ReportProgressLocked() {
+void TransferOperation::ReportProgressLocked() {
   if (last_progress_ - last_report_ < kReportInterval) return;
   last_report_ = last_progress_;
   deps_.waiters.Post([self = shared_from_this(), bytes = bytes_done_] {
@@ -271,13 +273,13 @@ void Operation::ReportProgressLocked() {
   });
 }
 
-void Operation::CountOutgoingDoneLocked(Transfer& transfer) {
+void TransferOperation::CountOutgoingDoneLocked(Transfer& transfer) {
   if (transfer.outgoing_done) return;
   transfer.outgoing_done = true;
   --pending_;
 }
 
-std::string Operation::Describe(const Transfer& transfer) {
+std::string TransferOperation::Describe(const Transfer& transfer) {
   const BoundTransfer& plan = transfer.stream.transfer();
   return absl::StrCat(
       "transfer ", plan.id,
@@ -289,7 +291,7 @@ std::string Operation::Describe(const Transfer& transfer) {
       plan.destination.value());
 }
 
-std::pair<std::string, Rank> Operation::WaitedForLocked() const {
+std::pair<std::string, Rank> TransferOperation::WaitedForLocked() const {
   // The first unfinished transfer in plan order: later ones may wait for it.
   for (const auto& transfer : transfers_) {
     if (transfer->incoming_done && transfer->outgoing_done) continue;
@@ -311,7 +313,7 @@ std::pair<std::string, Rank> Operation::WaitedForLocked() const {
   return {"nothing", kNoRank};
 }
 
-void Operation::CheckStalled(absl::Time now) {
+void TransferOperation::CheckStalled(absl::Time now) {
   MutexLock lock(mutex_);
   if (!started_ || failed_ || ended_ || pending_ == 0 || jobs_ > 0 ||
       now - last_progress_ < request_.progress_timeout) {

@@ -53,7 +53,8 @@
 
 namespace sluice::agent {
 
-class Operation : public std::enable_shared_from_this<Operation> {
+class TransferOperation
+    : public std::enable_shared_from_this<TransferOperation> {
  public:
   // All outlive every operation.
   struct Deps {
@@ -72,7 +73,7 @@ class Operation : public std::enable_shared_from_this<Operation> {
   };
 
   // Errors: as TransferExecutor::Prepare, less ALREADY_EXISTS.
-  static absl::StatusOr<std::shared_ptr<Operation>> Create(
+  static absl::StatusOr<std::shared_ptr<TransferOperation>> Create(
       ExecutionRequest request, const Deps& deps);
 
   void Start();
@@ -163,7 +164,7 @@ class Operation : public std::enable_shared_from_this<Operation> {
     std::vector<std::pair<Transfer*, size_t>> takers;
   };
 
-  Operation(ExecutionRequest request, const Deps& deps);
+  TransferOperation(ExecutionRequest request, const Deps& deps);
 
   // Life (operation.cc).
   absl::Status Bind();

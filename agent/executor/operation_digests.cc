@@ -14,11 +14,11 @@ constexpr int64_t kDigestJobBytes = 16 << 20;
 
 }  // namespace
 
-bool Operation::Compares(const Transfer& transfer) const {
+bool TransferOperation::Compares(const Transfer& transfer) const {
   return request_.digests && transfer.link() != LinkClass::kSameDevice;
 }
 
-void Operation::StartSourceDigestsLocked(Transfer& transfer) {
+void TransferOperation::StartSourceDigestsLocked(Transfer& transfer) {
   const auto& segments = transfer.stream.segments();
   transfer.missing_digests = static_cast<int64_t>(segments.size());
   transfer.undigested.assign(segments.size(), 0);
@@ -51,7 +51,8 @@ void Operation::StartSourceDigestsLocked(Transfer& transfer) {
   }
 }
 
-void Operation::DigestSegmentLocked(Transfer& transfer, size_t segment) {
+void TransferOperation::DigestSegmentLocked(Transfer& transfer,
+                                            size_t segment) {
   const StreamSegment& range = transfer.stream.segments()[segment];
   transfer.undigested[segment] = range.bytes();
   for (int64_t lo = range.lo; lo < range.hi; lo += kDigestJobBytes) {
@@ -68,7 +69,8 @@ void Operation::DigestSegmentLocked(Transfer& transfer, size_t segment) {
   }
 }
 
-void Operation::DigestRelayedSegmentLocked(Transfer& transfer, size_t segment) {
+void TransferOperation::DigestRelayedSegmentLocked(Transfer& transfer,
+                                                   size_t segment) {
   const Transfer& reads = *transfer.reads;
   const size_t theirs = transfer.read_segments[segment];
   if (Compares(reads) && reads.stream.segments()[theirs].box ==
@@ -79,7 +81,7 @@ void Operation::DigestRelayedSegmentLocked(Transfer& transfer, size_t segment) {
   }
 }
 
-void Operation::AddSourceDigestsLocked(
+void TransferOperation::AddSourceDigestsLocked(
     Transfer& transfer, int64_t lo, int64_t hi,
     const std::vector<SegmentDigest>& parts) {
   for (const SegmentDigest& part : parts) {
@@ -109,8 +111,9 @@ void Operation::AddSourceDigestsLocked(
   }
 }
 
-void Operation::SetSourceDigestLocked(Transfer& transfer, size_t segment,
-                                      const Digest& digest) {
+void TransferOperation::SetSourceDigestLocked(Transfer& transfer,
+                                              size_t segment,
+                                              const Digest& digest) {
   const StreamSegment& range = transfer.stream.segments()[segment];
   transfer.source_total += digest.Scaled(transfer.stream.piece_of(range).mix);
   if (--transfer.missing_digests > 0) return;
@@ -123,7 +126,7 @@ void Operation::SetSourceDigestLocked(Transfer& transfer, size_t segment,
   }
 }
 
-void Operation::AddLandedDigestsLocked(
+void TransferOperation::AddLandedDigestsLocked(
     Transfer& transfer, const std::vector<SegmentDigest>& parts) {
   for (const SegmentDigest& part : parts) {
     const StreamSegment& segment = transfer.stream.segments()[part.segment];
@@ -134,7 +137,7 @@ void Operation::AddLandedDigestsLocked(
   }
 }
 
-void Operation::TryCompleteLocked(Transfer& transfer) {
+void TransferOperation::TryCompleteLocked(Transfer& transfer) {
   if (transfer.incoming_done || failed_ ||
       transfer.landed < transfer.stream.bytes()) {
     return;

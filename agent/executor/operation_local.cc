@@ -18,7 +18,8 @@ constexpr int64_t kCopyChunkBytes = 4 << 20;
 
 }  // namespace
 
-void Operation::ScheduleCopiesLocked(Transfer& transfer, int64_t until) {
+void TransferOperation::ScheduleCopiesLocked(Transfer& transfer,
+                                             int64_t until) {
   while (transfer.scheduled < until) {
     const int64_t lo = transfer.scheduled;
     const int64_t hi = std::min(until, lo + kCopyJobBytes);
@@ -28,7 +29,7 @@ void Operation::ScheduleCopiesLocked(Transfer& transfer, int64_t until) {
   }
 }
 
-void Operation::CopyRange(Transfer& transfer, int64_t lo, int64_t hi) {
+void TransferOperation::CopyRange(Transfer& transfer, int64_t lo, int64_t hi) {
   while (lo < hi && !failed_) {
     const int64_t end = std::min(hi, lo + kCopyChunkBytes);
     const absl::Time start = deps_.clock.Now();
@@ -43,7 +44,7 @@ void Operation::CopyRange(Transfer& transfer, int64_t lo, int64_t hi) {
   }
 }
 
-absl::Status Operation::OpenPeer(LocalPeer& peer) {
+absl::Status TransferOperation::OpenPeer(LocalPeer& peer) {
   SLUICE_ASSIGN_OR_RETURN(
       const PeerSource source,
       deps_.peers.Open(id(), peer.rank,
@@ -88,7 +89,7 @@ absl::Status Operation::OpenPeer(LocalPeer& peer) {
   return absl::OkStatus();
 }
 
-void Operation::PullFrom(LocalPeer& peer) {
+void TransferOperation::PullFrom(LocalPeer& peer) {
   const absl::Status opened = OpenPeer(peer);
   if (!opened.ok()) {
     MutexLock lock(mutex_);
@@ -120,7 +121,7 @@ void Operation::PullFrom(LocalPeer& peer) {
   }
 }
 
-bool Operation::LookAtBoardLocked(LocalPeer& peer) {
+bool TransferOperation::LookAtBoardLocked(LocalPeer& peer) {
   if (failed_) return false;
   bool left = false;
   for (Transfer* transfer : peer.transfers) {

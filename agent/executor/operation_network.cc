@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/executor/operation.h"
+#include "common/failpoint.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
@@ -25,13 +26,13 @@ static_assert(sizeof(Digest) == 16, "the digest's message is its two lanes");
 
 }  // namespace
 
-uint64_t Operation::TagOf(OperationId operation, uint32_t transfer,
-                          size_t message) {
+uint64_t TransferOperation::TagOf(OperationId operation, uint32_t transfer,
+                                  size_t message) {
   return operation.value() << (kMessageBits + kTransferBits) |
          uint64_t{transfer} << kMessageBits | message;
 }
 
-absl::Status Operation::BindRemote(Transfer& transfer) {
+absl::Status TransferOperation::BindRemote(Transfer& transfer) {
   const BoundTransfer& plan = transfer.stream.transfer();
   transfer.messages = CutMessages(transfer.stream.segments());
   if (transfer.messages.size() >= kDigestMessage ||
@@ -49,7 +50,7 @@ absl::Status Operation::BindRemote(Transfer& transfer) {
   return absl::OkStatus();
 }
 
-absl::Status Operation::SizeStaging() {
+absl::Status TransferOperation::SizeStaging() {
   int64_t largest_send = 0;
   int64_t largest_receive = 0;
   for (const auto& transfer : transfers_) {
@@ -77,7 +78,7 @@ absl::Status Operation::SizeStaging() {
   return absl::OkStatus();
 }
 
-Operation::Transfer* Operation::Remote::Direction::Next() {
+TransferOperation::Transfer* TransferOperation::Remote::Direction::Next() {
   while (at < transfers.size() &&
          transfers[at]->next_message == transfers[at]->messages.size()) {
     ++at;
@@ -85,7 +86,7 @@ Operation::Transfer* Operation::Remote::Direction::Next() {
   return at < transfers.size() ? transfers[at] : nullptr;
 }
 
-std::optional<StagingBuffer> Operation::TakeStagingLocked(
+std::optional<StagingBuffer> TransferOperation::TakeStagingLocked(
     Remote& remote, Remote::Direction Remote::*way, int64_t bytes) {
   Remote::Direction& direction = remote.*way;
   if (direction.staged >= kStagedWindow) return std::nullopt;
@@ -105,9 +106,9 @@ std::optional<StagingBuffer> Operation::TakeStagingLocked(
   return deps_.buffers.Get(bytes);
 }
 
-void Operation::ReleaseStagingLocked(Remote& remote,
-                                     Remote::Direction Remote::*way,
-                                     StagingBuffer buffer) {
+void TransferOperation::ReleaseStagingLocked(Remote& remote,
+                                             Remote::Direction Remote::*way,
+                                             StagingBuffer buffer) {
   if (buffer.data == nullptr) return;
   (way == &Remote::sends ? send_staging_ : receive_staging_)
       .Release(buffer.bytes);
@@ -115,15 +116,15 @@ void Operation::ReleaseStagingLocked(Remote& remote,
   deps_.buffers.Put(buffer);
 }
 
-void Operation::PumpAllSendsLocked() {
+void TransferOperation::PumpAllSendsLocked() {
   for (const auto& [rank, remote] : remotes_) PumpSendsLocked(*remote);
 }
 
-void Operation::PumpAllReceivesLocked() {
+void TransferOperation::PumpAllReceivesLocked() {
   for (const auto& [rank, remote] : remotes_) PumpReceivesLocked(*remote);
 }
 
-void Operation::PumpSendsLocked(Remote& remote) {
+void TransferOperation::PumpSendsLocked(Remote& remote) {
   if (!started_) return;
   while (!failed_ && remote.sends.out < kWindow) {
     Transfer* transfer = remote.sends.Next();
@@ -159,9 +160,9 @@ void Operation::PumpSendsLocked(Remote& remote) {
   }
 }
 
-void Operation::PackAndSend(Transfer& transfer, size_t message,
-                            const std::byte* run, StagingBuffer buffer,
-                            bool digest) {
+void TransferOperation::PackAndSend(Transfer& transfer, size_t message,
+                                    const std::byte* run, StagingBuffer buffer,
+                                    bool digest) {
   const StreamMessage m = transfer.messages[message];
   std::vector<SegmentDigest> parts;
   if (failed_) {
@@ -176,13 +177,15 @@ void Operation::PackAndSend(Transfer& transfer, size_t message,
   if (!failed_) AddSourceDigestsLocked(transfer, m.lo, m.hi, parts);
 }
 
-void Operation::SendLocked(Transfer& transfer, size_t message,
-                           const std::byte* data, StagingBuffer buffer) {
+void TransferOperation::SendLocked(Transfer& transfer, size_t message,
+                                   const std::byte* data,
+                                   StagingBuffer buffer) {
   if (failed_) {
     // Nothing is sent after the group was cancelled.
     ReleaseStagingLocked(*transfer.remote, &Remote::sends, buffer);
     return;
   }
+  Failpoint("agent.bytes", transfer.messages[message].bytes());
   ++active_;
   NetworkBusyLocked(1);
   deps_.transport.Send(
@@ -194,8 +197,8 @@ void Operation::SendLocked(Transfer& transfer, size_t message,
       });
 }
 
-void Operation::OnSent(Transfer& transfer, StagingBuffer buffer,
-                       absl::Status status) {
+void TransferOperation::OnSent(Transfer& transfer, StagingBuffer buffer,
+                               absl::Status status) {
   MutexLock lock(mutex_);
   NetworkBusyLocked(-1);
   Remote& remote = *transfer.remote;
@@ -216,7 +219,7 @@ void Operation::OnSent(Transfer& transfer, StagingBuffer buffer,
   ActivityOverLocked();
 }
 
-void Operation::SendDigestLocked(Transfer& transfer) {
+void TransferOperation::SendDigestLocked(Transfer& transfer) {
   if (failed_) return;
   ++active_;
   deps_.transport.Send(
@@ -237,12 +240,12 @@ void Operation::SendDigestLocked(Transfer& transfer) {
       });
 }
 
-void Operation::CountSentLocked(Transfer& transfer) {
+void TransferOperation::CountSentLocked(Transfer& transfer) {
   const size_t all = transfer.messages.size() + (request_.digests ? 1 : 0);
   if (++transfer.over == all) CountOutgoingDoneLocked(transfer);
 }
 
-void Operation::ReceiveDigestLocked(Transfer& transfer) {
+void TransferOperation::ReceiveDigestLocked(Transfer& transfer) {
   ++active_;
   deps_.transport.Receive(
       id().value(), static_cast<uint64_t>(transfer.remote->rank.value()),
@@ -264,7 +267,7 @@ void Operation::ReceiveDigestLocked(Transfer& transfer) {
       });
 }
 
-void Operation::PumpReceivesLocked(Remote& remote) {
+void TransferOperation::PumpReceivesLocked(Remote& remote) {
   if (!started_) return;
   while (!failed_ && remote.receives.out < kWindow) {
     Transfer* transfer = remote.receives.Next();
@@ -294,8 +297,8 @@ void Operation::PumpReceivesLocked(Remote& remote) {
   }
 }
 
-void Operation::OnReceived(Transfer& transfer, size_t message,
-                           StagingBuffer buffer, absl::Status status) {
+void TransferOperation::OnReceived(Transfer& transfer, size_t message,
+                                   StagingBuffer buffer, absl::Status status) {
   MutexLock lock(mutex_);
   NetworkBusyLocked(-1);
   Remote& remote = *transfer.remote;
@@ -320,8 +323,8 @@ void Operation::OnReceived(Transfer& transfer, size_t message,
   ActivityOverLocked();
 }
 
-void Operation::UnpackReceived(Transfer& transfer, size_t message,
-                               StagingBuffer buffer) {
+void TransferOperation::UnpackReceived(Transfer& transfer, size_t message,
+                                       StagingBuffer buffer) {
   const StreamMessage m = transfer.messages[message];
   std::vector<SegmentDigest> parts;
   std::vector<SegmentDigest>* digests = request_.digests ? &parts : nullptr;
@@ -341,7 +344,7 @@ void Operation::UnpackReceived(Transfer& transfer, size_t message,
   if (buffer.data != nullptr) PumpAllReceivesLocked();
 }
 
-void Operation::NetworkBusyLocked(int change) {
+void TransferOperation::NetworkBusyLocked(int change) {
   const absl::Time now = deps_.clock.Now();
   if (network_messages_ > 0) {
     stats_.seconds[static_cast<size_t>(LinkClass::kBetweenNodes)] +=

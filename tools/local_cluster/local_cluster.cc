@@ -49,7 +49,11 @@ absl::StatusOr<int> AwaitPort(const Process& process, const std::string& path,
       "no port in ", path, " within ", absl::FormatDuration(timeout)));
   int port = 0;
   while (absl::Now() < deadline) {
-    port = std::atoi(ReadAll(path).c_str());
+    // "PORT" or "HOST:PORT", whole when its line is.
+    const std::string text = ReadAll(path);
+    if (text.find('\n') != std::string::npos) {
+      port = std::atoi(text.c_str() + (text.rfind(':') + 1));
+    }
     if (port > 0) break;
     pollfd poll_fd{pidfd, POLLIN, 0};
     if (::poll(&poll_fd, 1, 10) > 0) {
