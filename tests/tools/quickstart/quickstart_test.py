@@ -157,13 +157,16 @@ class Quickstart(unittest.TestCase):
                 self.assertEqual(operations["load"]["version"], 1)
                 self.assertEqual(operations["sync 1"]["version"], 1)
                 self.assertEqual(operations["sync 2"]["version"], 2)
-                if nodes > 1:
-                    self.assertGreater(
-                        operations["sync 2"]["bytes"]["between_nodes"], 0)
+                moved = operations["sync 2"]["bytes"]
+                self.assertGreater(sum(moved.values()), 0)
+                if trainer.startswith("pipe=2"):
+                    # No node has all stages of the trainer.
+                    self.assertGreater(moved["between_nodes"], 0)
                 self.assert_nothing_left()
 
     def test_a_kept_cluster_is_looked_at_and_stopped(self):
-        self.generate()
+        # KV heads that divide: their digests compare across layouts.
+        self.generate(heads=8, kv_heads=2)
         try:
             result = self.run_quickstart("--keep", "--nodes", "2",
                                          "--agents-per-node", "2", "--samples",
@@ -228,8 +231,8 @@ class Quickstart(unittest.TestCase):
             if line.startswith("start cluster"):
                 break
         process.send_signal(signal.SIGINT)
-        process.stderr.read()
-        self.assertEqual(process.wait(timeout=60), 130)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
         self.assertEqual(processes_of(self.folder), [])
 
     def test_killed_it_leaves_no_process(self):
