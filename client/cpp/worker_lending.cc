@@ -167,7 +167,7 @@ absl::Status Worker::Impl::BeginWrite(const std::string& model,
       CallOnLent(&v1::WorkerService::Stub::BeginWrite, request, deadline)
           .status());
   MutexLock lock(mutex_);
-  Lent& lent = lent_[{model, placement}];
+  Lent& lent = lent_[{model, placement}];  // there: else it was refused
   lent.writing = true;
   lent.version = 0;
   lent.step = 0;
@@ -181,22 +181,31 @@ absl::StatusOr<uint64_t> Worker::Impl::EndWrite(const std::string& model,
   request.set_model(model);
   request.set_placement(placement);
   request.set_step(step);
+  const PlacementName name(model, placement);
+  Lent before;
   {
     // From here on news of versions mean the new content.
     MutexLock lock(mutex_);
-    Lent& lent = lent_[{model, placement}];
-    lent.step = step;
-    lent.writing = false;
+    if (const auto it = lent_.find(name); it != lent_.end()) {
+      before = it->second;
+      it->second.step = step;
+      it->second.writing = false;
+    }
   }
   const absl::StatusOr<v1::EndWriteResponse> response =
       CallOnLent(&v1::WorkerService::Stub::EndWrite, request, kAckWait);
   MutexLock lock(mutex_);
-  Lent& lent = lent_[{model, placement}];
+  const auto it = lent_.find(name);
+  if (it == lent_.end()) return response.status();  // never lent: refused
   if (!response.ok()) {
-    lent.writing = response.status().code() != absl::StatusCode::kUnavailable;
+    // A bracket that no coordinator has heard of is closed all the same.
+    if (response.status().code() != absl::StatusCode::kUnavailable) {
+      it->second.step = before.step;
+      it->second.writing = before.writing;
+    }
     return response.status();
   }
-  if (response->version() != 0) lent.version = response->version();
+  if (response->version() != 0) it->second.version = response->version();
   return response->version();
 }
 

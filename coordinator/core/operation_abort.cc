@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "coordinator/core/operation_tracker.h"
@@ -36,22 +37,28 @@ void OperationTracker::Fail(Operation& op, const absl::Status& status) {
 
 void OperationTracker::FailBy(Operation& op, Rank rank,
                               const absl::Status& status) {
-  // Often the cause is another agent that has just broken off.
+  Fail(op, Annotate(status, d_.agents.NameOf(rank)));
+  AfterStopped(op);
+}
+
+// The first failure that is told often comes from one that only felt the death
+// of another, even by way of a third. By the time all have stopped it is known
+// who broke off.
+void OperationTracker::NameBrokenOff(Operation& op) {
   std::string broken;
   for (const Participant& p : op.participants) {
-    const Agent& agent = *d_.agents.Get(p.rank);
-    if (p.rank == rank || agent.stream_up || agent.lost) continue;
-    absl::StrAppend(&broken, broken.empty() ? "" : ", ",
-                    d_.agents.NameOf(p.rank));
+    const std::string name = d_.agents.NameOf(p.rank);
+    const bool broke_off =
+        p.told && !p.stopped && (p.gone || !d_.agents.Get(p.rank)->stream_up);
+    if (!broke_off || absl::StrContains(op.failure.message(),
+                                        absl::StrCat(name, " was lost"))) {
+      continue;
+    }
+    absl::StrAppend(&broken, broken.empty() ? "" : ", ", name);
   }
-  if (!broken.empty() && op.failure.ok() && !op.Committed()) {
-    Fail(op, absl::UnavailableError(
-                 absl::StrCat(broken, " broke off (its connection is down); ",
-                              d_.agents.NameOf(rank), ": ", status.message())));
-  } else {
-    Fail(op, Annotate(status, d_.agents.NameOf(rank)));
-  }
-  AfterStopped(op);
+  if (broken.empty()) return;
+  op.failure = absl::UnavailableError(absl::StrCat(
+      broken, " broke off (its connection is down); ", op.failure.message()));
 }
 
 // An aborted load leaves the one copy of lent memory half written; where it had
@@ -100,6 +107,7 @@ void OperationTracker::AfterStopped(Operation& op) {
                                         op.kind == OperationKind::kVerify;
                                });
   if (!all && d_.context.now < op.phase_deadline) return;
+  NameBrokenOff(op);
   for (const Participant& p : op.participants) {
     if (p.told) d_.agents.Send(p.rank, ReleaseCommand{op.id});
   }

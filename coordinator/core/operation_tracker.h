@@ -208,6 +208,7 @@ class OperationTracker {
   void FailBy(Operation& op, Rank rank, const absl::Status& status);
   void MarkStopped(Operation& op, Participant& participant);
   void AfterStopped(Operation& op);
+  void NameBrokenOff(Operation& op);
   void TearLent(const Operation& op, const Participant& participant);
 
   // operation_timers.cc

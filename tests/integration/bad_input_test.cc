@@ -356,7 +356,7 @@ TEST_CASE("what does not fit is refused before anything is allocated",
        },
        // Half of it, in two copies; and what there is.
        StatusCode::kResourceExhausted,
-       {"agent-0", absl::StrCat(int64_t{16} << 30)}},
+       {"agent-0", "needs 17179869696 bytes", "536870912 are free"}},
       {"an oversized message",
        [&] {
          v1::RegisterModelRequest request;

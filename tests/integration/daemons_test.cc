@@ -244,7 +244,7 @@ TEST_CASE("a cluster leaves nothing behind", "[integration][daemons]") {
     placement.set_model("policy");
     placement.set_placement("trainer");
     *placement.mutable_mesh() =
-        MeshOf({{"tensor", 4}}, cluster->AgentNames({0, 1, 2, 3}));
+        MeshOf({{"data", 1}, {"tensor", 4}}, cluster->AgentNames({0, 1, 2, 3}));
     *placement.mutable_layout() = RowLayout();
     placement.set_storage(v1::STORAGE_LENT);
     REQUIRE_OK(cluster->client().RegisterPlacement(placement));

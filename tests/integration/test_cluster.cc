@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +19,8 @@
 
 namespace sluice::testing {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr absl::Duration kPoll = absl::Milliseconds(5);
 // An agent that starts binds its sockets a little after its process runs.
@@ -97,7 +102,17 @@ absl::StatusOr<std::unique_ptr<TestCluster>> TestCluster::Start(
 }
 
 TestCluster::~TestCluster() {
-  if (processes_ != nullptr) processes_->Stop().IgnoreError();
+  if (processes_ == nullptr) return;
+  processes_->Stop().IgnoreError();
+  const char* keep = std::getenv("SLUICE_TEST_LOGS");
+  if (keep == nullptr) return;
+  std::error_code ignored;
+  const fs::path dir = fs::path(keep) / fs::path(dir_.path()).filename();
+  fs::create_directories(dir, ignored);
+  for (const auto& entry : fs::directory_iterator(processes_->dir(), ignored)) {
+    if (entry.path().extension() == ".log")
+      fs::copy(entry.path(), dir, ignored);
+  }
 }
 
 std::vector<std::string> TestCluster::AgentNames(

@@ -66,7 +66,7 @@ class TestCluster {
   // Starts all processes and waits until every agent is ALIVE.
   static absl::StatusOr<std::unique_ptr<TestCluster>> Start(
       const Options& options);
-  // Stops what still runs.
+  // Stops what still runs. Logs are kept below $SLUICE_TEST_LOGS, if set.
   ~TestCluster();
   TestCluster(const TestCluster&) = delete;
   TestCluster& operator=(const TestCluster&) = delete;

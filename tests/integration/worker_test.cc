@@ -39,7 +39,7 @@ struct Pair {
     request.set_model(model.name());
     request.set_placement(name);
     *request.mutable_mesh() =
-        MeshOf({{"tensor", 2}}, cluster->AgentNames({0, 1}));
+        MeshOf({{"data", 1}, {"tensor", 2}}, cluster->AgentNames({0, 1}));
     *request.mutable_layout() = layout;
     request.set_storage(storage);
     return cluster->client().RegisterPlacement(request).status();
@@ -161,8 +161,8 @@ TEST_CASE("a bracket belongs to the worker that lent the memory",
              StatusIs(absl::StatusCode::kFailedPrecondition));
   CHECK_THAT(stranger->BeginWrite("policy", "rollout"),
              StatusIs(absl::StatusCode::kFailedPrecondition));
-  // Memory of another is not lent over either.
-  CHECK_THAT(trainer->worker(0).EndWrite("policy", "trainer", 1),
+  // Its owner must open one first, too.
+  CHECK_THAT(trainer->worker(0).EndWrite("policy", "trainer", 5),
              StatusIs(absl::StatusCode::kFailedPrecondition));
   REQUIRE_OK(pair.AwaitTrainer(version));
   REQUIRE_OK_AND_ASSIGN(const v1::OperationResult result, pair.Sync());
@@ -193,7 +193,7 @@ TEST_CASE("a pinned version stays until it is given back",
   request.mutable_wait_deadline()->set_nanos(200'000'000);
   // The third needs the pinned copy; the error says whose pin it is.
   CHECK_THAT(pair.cluster->client().Sync(request),
-             StatusIs(absl::StatusCode::kFailedPrecondition, "reader"));
+             StatusIs(absl::StatusCode::kDeadlineExceeded, "reader"));
   REQUIRE_OK_AND_ASSIGN(const int64_t step,
                         ReadStep(pair.model, held.layout(), pin->data()));
   CHECK(step == 1);
