@@ -45,6 +45,7 @@ void OperationTracker::FailBy(Operation& op, Rank rank,
 // of another, even by way of a third. By the time all have stopped it is known
 // who broke off.
 void OperationTracker::NameBrokenOff(Operation& op) {
+  if (absl::IsCancelled(op.failure)) return;  // nobody's fault
   std::string broken;
   for (const Participant& p : op.participants) {
     const std::string name = d_.agents.NameOf(p.rank);

@@ -611,6 +611,17 @@ TEST_CASE("cancelling ends an operation that is not decided", "[core]") {
              StatusIs(absl::StatusCode::kNotFound, "99999"));
 }
 
+TEST_CASE("a cancelled operation is cancelled, whoever broke off", "[core]") {
+  CoreWorld world;
+  MakeLoaded(world);
+  for (const char* name : kAll) world.Agent(name).votes = false;
+  const CallId sync = StartSync(world);
+  world.KillAgent("a3");
+  const OperationId id = world.UpdatesOf(sync).back().operation;
+  CHECK_OK(world.StatusOf(world.Call(CancelRequest{{}, id})));
+  CHECK_THAT(world.StatusOf(sync), StatusIs(absl::StatusCode::kCancelled));
+}
+
 TEST_CASE("a plan that is refused ends the sync and moves nothing", "[core]") {
   CoreWorld world;
   MakeLoaded(world);
