@@ -8,9 +8,8 @@ namespace sluice {
 namespace {
 
 void Log(gpr_log_func_args* args) {
-  const LogFields fields = {{"message", args->message},
-                            {"file", args->file},
-                            {"line", args->line}};
+  const LogFields fields = {
+      {"message", args->message}, {"file", args->file}, {"line", args->line}};
   switch (args->severity) {
     case GPR_LOG_SEVERITY_DEBUG:
       return LogDebug("grpc", fields);

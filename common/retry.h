@@ -2,8 +2,8 @@
 #define SLUICE_COMMON_RETRY_H_
 
 // Which failures go away by themselves: a coordinator that is not there, is
-// ending, or waits for agents after its start. A client tries such a call again;
-// everything else a server said is final.
+// ending, or waits for agents after its start. A client tries such a call
+// again; everything else a server said is final.
 
 #include "absl/status/status.h"
 #include "absl/strings/cord.h"
