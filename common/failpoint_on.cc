@@ -37,7 +37,8 @@ void Failpoint(const char* name, int64_t amount) {
   if (control->remaining.fetch_sub(amount) > amount) return;
   if (control->fired.exchange(1) != 0) return;
   control->action.store(FailpointControl::kNone);
-  ::kill(::getpid(), action == FailpointControl::kKill ? SIGKILL : SIGSTOP);
+  // Of this thread, which so goes no instruction further; the others follow.
+  ::raise(action == FailpointControl::kKill ? SIGKILL : SIGSTOP);
 }
 
 }  // namespace sluice
