@@ -1,5 +1,6 @@
 #include "agent/content_worker.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -10,11 +11,15 @@
 #include "agent/checkpoint/checkpoint.h"
 #include "agent/checkpoint/view_loader.h"
 #include "agent/copy/box_copy.h"
+#include "agent/device/memory_file.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
 namespace {
+
+// What is touched at once: some milliseconds' work.
+constexpr int64_t kTouchBytes = int64_t{8} << 20;
 
 absl::Status CheckFits(const BoundPlacement& placement,
                        const MappedMemory* memory) {
@@ -53,6 +58,22 @@ ContentWorker::ContentWorker(const Clock& clock, Callbacks callbacks)
 ContentWorker::~ContentWorker() {
   stopping_ = true;
   thread_.Stop();
+}
+
+void ContentWorker::Touch(std::weak_ptr<MappedMemory> arena) {
+  TouchFrom(arena, 0);
+}
+
+void ContentWorker::TouchFrom(const std::weak_ptr<MappedMemory>& arena,
+                              int64_t offset) {
+  thread_.Post([this, arena, offset] {
+    const std::shared_ptr<MappedMemory> memory = arena.lock();
+    if (memory == nullptr || stopping_) return;
+    const int64_t end = std::min(memory->size(), offset + kTouchBytes);
+    if (MakePages(*memory, offset, end) && end < memory->size()) {
+      TouchFrom(arena, end);
+    }
+  });
 }
 
 void ContentWorker::Load(StartLoad order,

@@ -40,6 +40,10 @@ class ContentWorker {
   ContentWorker(const ContentWorker&) = delete;
   ContentWorker& operator=(const ContentWorker&) = delete;
 
+  // Makes the pages of an arena beforehand, a piece at a time between other
+  // orders, as long as it lives: no operation should have to wait for them.
+  void Touch(std::weak_ptr<MappedMemory> arena);
+
   // Fills the placement's buffer, which lies in `memory` (null if the placement
   // has no bytes here), from the directory.
   void Load(StartLoad order, std::shared_ptr<MappedMemory> memory);
@@ -58,6 +62,7 @@ class ContentWorker {
     std::atomic<bool> wanted{false};
   };
 
+  void TouchFrom(const std::weak_ptr<MappedMemory>& arena, int64_t offset);
   void RunLoad(const StartLoad& order, const MappedMemory* memory,
                Abort& abort);
   void RunDigests(const agent::ReadDigests& order, const MappedMemory* memory);

@@ -18,6 +18,7 @@ void AgentHost::Run(AllocateBuffer& order) {
   const auto allocate = [&]() -> absl::Status {
     SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<MappedMemory> memory,
                             deps_.device.Allocate(order.bytes, order.label));
+    if (order.whole) content_->Touch(memory);
     return deps_.buffers.Add(order.buffer, std::move(memory), order.label);
   };
   absl::Status status = allocate();

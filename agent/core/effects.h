@@ -31,6 +31,8 @@ struct AllocateBuffer {
   BufferId buffer;
   int64_t bytes = 0;
   std::string label;  // for status and logs
+  // All of it will be used: its pages may be made beforehand.
+  bool whole = true;
 };
 // Unmaps and closes; mappings that executions still hold live until their end.
 // Lent buffers too: when lent anew, refused or forgotten.

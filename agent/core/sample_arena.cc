@@ -83,7 +83,8 @@ absl::StatusOr<std::vector<SampleBlockPtr>> SampleArena::Allocate(
         " segments"));
   }
   for (auto& [id, segment] : made) {
-    buffers_->Allocate(id, segment.bytes, "samples", out);
+    buffers_->Allocate(id, segment.bytes, "samples", out,
+                       /*whole=*/false);
     segments_.emplace(id, std::move(segment));
   }
   std::vector<SampleBlockPtr> blocks;

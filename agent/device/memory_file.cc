@@ -16,6 +16,8 @@
 namespace sluice::agent {
 namespace {
 
+constexpr int64_t kPageBytes = 4096;
+
 absl::Status SystemError(absl::string_view what, int error) {
   const std::string message = absl::StrCat(what, ": ", std::strerror(error));
   switch (error) {
@@ -105,6 +107,17 @@ absl::StatusOr<std::shared_ptr<MappedMemory>> MapMemoryFile(UniqueFd fd,
     return SystemError(absl::StrCat("mapping ", bytes, " bytes"), errno);
   }
   return std::make_shared<FileMapping>(std::move(fd), data, bytes);
+}
+
+bool MakePages(const MappedMemory& memory, int64_t lo, int64_t hi) {
+#ifdef MADV_POPULATE_WRITE
+  lo = lo / kPageBytes * kPageBytes;  // the system takes whole pages
+  return madvise(memory.data() + lo, static_cast<size_t>(hi - lo),
+                 MADV_POPULATE_WRITE) == 0;
+#else
+  static_cast<void>(memory);
+  return lo >= hi;
+#endif
 }
 
 absl::StatusOr<UniqueFd> ReopenReadOnly(int fd) {

@@ -37,6 +37,11 @@ absl::StatusOr<std::shared_ptr<MappedMemory>> MapMemoryFile(UniqueFd fd,
                                                             int64_t bytes,
                                                             Access access);
 
+// Makes the pages of a mapping's bytes [lo, hi) that are not there yet, without
+// changing what it holds, whoever writes it meanwhile. Returns false where the
+// system cannot: they are then made when first touched.
+bool MakePages(const MappedMemory& memory, int64_t lo, int64_t hi);
+
 // Returns a new descriptor of the same memory that cannot be mapped for
 // writing. Errors: RESOURCE_EXHAUSTED, UNAVAILABLE - no /proc.
 absl::StatusOr<UniqueFd> ReopenReadOnly(int fd);

@@ -83,5 +83,19 @@ TEST_CASE("sizes are checked before memory is made or mapped", "[device]") {
              StatusIs(absl::StatusCode::kInvalidArgument, "4097"));
 }
 
+TEST_CASE("making pages beforehand changes no byte", "[agent][device]") {
+  constexpr int64_t kBytes = 3 * 4096 + 5;
+  REQUIRE_OK_AND_ASSIGN(UniqueFd fd, CreateMemoryFile(kBytes, "pages"));
+  REQUIRE_OK_AND_ASSIGN(
+      const std::shared_ptr<MappedMemory> memory,
+      MapMemoryFile(std::move(fd), kBytes, Access::kReadWrite));
+  memory->data()[4097] = std::byte{7};
+  MakePages(*memory, 4097, kBytes);
+  MakePages(*memory, 0, kBytes);
+  for (int64_t i = 0; i < kBytes; ++i) {
+    REQUIRE(memory->data()[i] == (i == 4097 ? std::byte{7} : std::byte{0}));
+  }
+}
+
 }  // namespace
 }  // namespace sluice::agent
