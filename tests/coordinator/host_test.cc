@@ -56,7 +56,7 @@ class Future {
 struct Fixture {
   using Script = std::function<std::vector<Effect>(const Event&)>;
 
-  explicit Fixture(Script script) {
+  explicit Fixture(const Script& script) {
     Host::Deps deps{clock,
                     store,
                     agents,
