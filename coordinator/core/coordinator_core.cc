@@ -42,7 +42,7 @@ CoordinatorCore::State::State(const CoreOptions& options)
                   decisions}),
       definer({context, log, store, ids, outcomes, agents, catalog, models,
                operations}),
-      steps(context, log, store, agents, models),
+      steps(log, store, agents, models),
       sources{context, log, agents, catalog, models, operations} {}
 
 void CoordinatorCore::State::Dispatch(const Event& event) {

@@ -19,9 +19,11 @@ bool Claims::ConflictsWith(const Claims& other) const {
       Share(reads, other.writes)) {
     return true;
   }
-  const auto& [few, many] = entries.size() < other.entries.size()
-                                ? std::tie(entries, other.entries)
-                                : std::tie(other.entries, entries);
+  const bool fewer = entries.size() < other.entries.size();
+  const absl::flat_hash_set<Catalog::EntryId>& few =
+      fewer ? entries : other.entries;
+  const absl::flat_hash_set<Catalog::EntryId>& many =
+      fewer ? other.entries : entries;
   return std::any_of(few.begin(), few.end(), [&many](Catalog::EntryId id) {
     return many.contains(id);
   });

@@ -10,7 +10,6 @@
 #include "absl/status/status.h"
 #include "common/command.h"
 #include "coordinator/core/agent_registry.h"
-#include "coordinator/core/core_context.h"
 #include "coordinator/core/durable_log.h"
 #include "coordinator/core/event_log.h"
 #include "coordinator/core/model_registry.h"
@@ -21,13 +20,9 @@ namespace sluice::coordinator {
 // theirs before, and all are told VersionAssigned.
 class StepAssigner {
  public:
-  StepAssigner(CoreContext& context, EventLog& log, DurableLog& store,
-               AgentRegistry& agents, ModelRegistry& models)
-      : context_(context),
-        log_(log),
-        store_(store),
-        agents_(agents),
-        models_(models) {}
+  StepAssigner(EventLog& log, DurableLog& store, AgentRegistry& agents,
+               ModelRegistry& models)
+      : log_(log), store_(store), agents_(agents), models_(models) {}
 
   // A worker changed its memory on this agent; acks it.
   void OnWrite(Rank rank, uint64_t event_id, const WriteEvent& write);
@@ -49,7 +44,6 @@ class StepAssigner {
   void Tell(const StepAssignment& assignment);
   void LogWrite(Rank rank, const WriteEvent& write);
 
-  CoreContext& context_;
   EventLog& log_;
   DurableLog& store_;
   AgentRegistry& agents_;
