@@ -221,9 +221,15 @@ struct DigestsEvent {
   std::vector<BoxDigest> digests;
 };
 
+// Who is attached now; told whenever it changes.
+struct WorkersEvent {
+  std::vector<std::string> workers;
+};
+
 using AgentEventBody =
     std::variant<CommandResult, InventoryEvent, ProgressEvent, VoteEvent,
-                 StoppedEvent, SamplesAddedEvent, WriteEvent, DigestsEvent>;
+                 StoppedEvent, SamplesAddedEvent, WriteEvent, DigestsEvent,
+                 WorkersEvent>;
 
 struct AgentEvent {
   uint64_t event_id = 0;  // not 0: an EventAck is wanted

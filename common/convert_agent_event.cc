@@ -73,6 +73,11 @@ void Fill(const DigestsEvent& body, v1::AgentEvent& proto) {
   AppendProtos(body.digests, *proto.mutable_digests()->mutable_digests());
 }
 
+void Fill(const WorkersEvent& body, v1::AgentEvent& proto) {
+  *proto.mutable_workers()->mutable_workers() = {body.workers.begin(),
+                                                 body.workers.end()};
+}
+
 // --- event bodies from proto -------------------------------------------------
 
 absl::StatusOr<AgentEventBody> Parse(const v1::CommandResult& proto) {
@@ -166,6 +171,13 @@ absl::StatusOr<AgentEventBody> Parse(const v1::DigestsEvent& proto) {
   return body;
 }
 
+absl::StatusOr<AgentEventBody> Parse(const v1::WorkersEvent& proto) {
+  WorkersEvent body;
+  SLUICE_RETURN_IF_ERROR(ParseNames("workers", proto.workers(), kMaxPeers,
+                                    kMaxWorkerNameBytes, body.workers));
+  return body;
+}
+
 absl::StatusOr<AgentEventBody> ParseBody(const v1::AgentEvent& proto) {
   switch (proto.body_case()) {
     case v1::AgentEvent::kResult:
@@ -184,6 +196,8 @@ absl::StatusOr<AgentEventBody> ParseBody(const v1::AgentEvent& proto) {
       return Parse(proto.write());
     case v1::AgentEvent::kDigests:
       return Parse(proto.digests());
+    case v1::AgentEvent::kWorkers:
+      return Parse(proto.workers());
     case v1::AgentEvent::BODY_NOT_SET:
       break;
   }

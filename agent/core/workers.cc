@@ -218,16 +218,26 @@ void DropWriters(CoreState& state, Matches matches) {
   }
 }
 
+void TellWorkers(CoreState& state) {
+  WorkersEvent event;
+  for (const auto& [id, session] : state.sessions) {
+    event.workers.push_back(session.worker);
+  }
+  state.out.Tell(std::move(event));
+}
+
 }  // namespace
 
 void OnAttach(CoreState& state, const AttachRequest& request) {
   const absl::StatusOr<SessionId> session = Attach(state, request);
+  if (session.ok()) TellWorkers(state);
   state.out.Respond(request.call, session.status(),
                     AttachReply{session.value_or(SessionId())});
 }
 
 void OnSessionGone(CoreState& state, const SessionGoneEvent& event) {
   if (state.sessions.erase(event.session) == 0) return;
+  TellWorkers(state);
   DropWriters(state, [&](const WaitingWriter& writer) {
     if (writer.request.session != event.session) return false;
     state.out.Respond(writer.request.call,

@@ -173,6 +173,12 @@ void CoordinatorCore::State::OnMessage(Agent& agent, uint64_t event_id,
   operations.OnDigests(agent.rank, event);
 }
 
+void CoordinatorCore::State::OnMessage(Agent& agent, uint64_t event_id,
+                                       const WorkersEvent& event) {
+  agents.Ack(agent.rank, event_id, absl::OkStatus());
+  agent.workers = event.workers;
+}
+
 void CoordinatorCore::State::LogLoss(const std::string& agent,
                                      const Catalog::Loss& loss) {
   // While agents are awaited nothing is lost: one of them may hold it.

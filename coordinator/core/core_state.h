@@ -61,6 +61,7 @@ struct CoordinatorCore::State {
                  const SamplesAddedEvent& event);
   void OnMessage(Agent& agent, uint64_t event_id, const WriteEvent& event);
   void OnMessage(Agent& agent, uint64_t event_id, const DigestsEvent& event);
+  void OnMessage(Agent& agent, uint64_t event_id, const WorkersEvent& event);
   void TakeInventory(Agent& agent);
   void TakeSamples(Agent& agent, InventoryEvent& inventory);
   void OnMembershipChange(const MembershipChange& change);

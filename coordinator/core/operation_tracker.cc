@@ -238,7 +238,14 @@ OperationResult OperationTracker::MakeResult(const Operation& op) const {
     result.phases.emplace_back(
         op.phase, absl::ToDoubleSeconds(d_.context.now - op.phase_since));
   }
-  if (op.plan != nullptr) result.certificate = op.plan->plan.certificate;
+  if (op.plan != nullptr) {
+    result.certificate = op.plan->plan.certificate;
+    const size_t ranks = result.certificate.bytes_in.size();
+    for (size_t rank = 0; rank < ranks; ++rank) {
+      const Agent* agent = d_.agents.Get(Rank(static_cast<int32_t>(rank)));
+      result.agent_of_rank.push_back(agent == nullptr ? "" : agent->name);
+    }
+  }
   result.plan_reused = op.plan_reused;
   return result;
 }

@@ -49,6 +49,7 @@ struct OperationResult {
   int64_t digest_bytes = 0;
   int64_t digests_compared = 0;
   Certificate certificate;
+  std::vector<std::string> agent_of_rank;  // names for the certificate's ranks
   bool plan_reused = false;
   int64_t peak_staging_bytes = 0;
 };
