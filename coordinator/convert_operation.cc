@@ -43,7 +43,8 @@ v1::OperationResult ToProto(const OperationResult& result) {
                                     result.busy_seconds.end());
   proto.set_digest_bytes(result.digest_bytes);
   proto.set_digests_compared(result.digests_compared);
-  *proto.mutable_certificate() = ToProto(result.certificate, result.agent_of_rank);
+  *proto.mutable_certificate() =
+      ToProto(result.certificate, result.agent_of_rank);
   proto.set_plan_reused(result.plan_reused);
   proto.set_peak_staging_bytes(result.peak_staging_bytes);
   return proto;
