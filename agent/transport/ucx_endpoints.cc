@@ -61,7 +61,8 @@ void UcxTransport::Engine::Accept(ucp_conn_request_h request) {
   params.conn_request = request;
   // A connection that fails here is one the other side sees fail.
   if (!OpenEndpoint(params, endpoint).ok()) return;
-  inbound_[endpoint->client_id].push_back(std::move(endpoint));
+  inbound_[endpoint->client_id].push_back(endpoint);
+  AwaitConnection(endpoint);
 }
 
 absl::StatusOr<UcxTransport::Engine::EndpointPtr>
@@ -87,29 +88,69 @@ UcxTransport::Engine::OutboundTo(PeerKey key) {
   params.sockaddr.addrlen = sizeof(address);
   SLUICE_RETURN_IF_ERROR(OpenEndpoint(params, endpoint));
   peer.outbound = endpoint;
-  // A flush ends when the connection stands.
-  ucp_request_param_t param{};
-  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-  param.cb.send = OnConnected;
-  param.user_data = endpoint.get();
-  const ucs_status_ptr_t flush = ucp_ep_flush_nbx(endpoint->handle, &param);
-  if (!UCS_PTR_IS_PTR(flush)) {
-    Connected(endpoint.get(), UCS_PTR_STATUS(flush));
-  }
+  AwaitConnection(endpoint);
   return endpoint;
 }
 
-void UcxTransport::Engine::OnConnected(void* request, ucs_status_t status,
-                                       void* endpoint) {
-  auto* connected = static_cast<Endpoint*>(endpoint);
-  connected->engine->Connected(connected, status);
+void UcxTransport::Engine::AwaitConnection(const EndpointPtr& endpoint) {
+  // Each side greets. Both greetings through: the connection stands on both
+  // sides. (A flush would end when it stands on this one; but over TCP it is a
+  // one-sided write, whose acknowledgement UCX 1.13 cannot always place.)
+  connecting_.push_front(endpoint);
+  const auto entry = connecting_.begin();
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK |
+                       UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_AM_SEND_FLAG_REPLY;  // says which endpoint it came on
+  param.cb.send = OnGreetingSent;
+  param.user_data = &*entry;
+  const ucs_status_ptr_t greeting = ucp_am_send_nbx(
+      endpoint->handle, kGreeting, /*header=*/nullptr,
+      /*header_length=*/0, /*buffer=*/nullptr, /*count=*/0, &param);
+  if (!UCS_PTR_IS_PTR(greeting)) {
+    connecting_.erase(entry);
+    GreetingSent(endpoint, UCS_PTR_STATUS(greeting));
+  }
+}
+
+void UcxTransport::Engine::OnGreetingSent(void* request, ucs_status_t status,
+                                          void* user_data) {
+  auto* entry = static_cast<EndpointPtr*>(user_data);
+  const EndpointPtr endpoint = *entry;
+  Engine* engine = endpoint->engine;
+  engine->connecting_.remove_if(
+      [entry](const EndpointPtr& other) { return &other == entry; });
+  engine->GreetingSent(endpoint, status);
   ucp_request_free(request);
 }
 
-void UcxTransport::Engine::Connected(Endpoint* endpoint, ucs_status_t status) {
+void UcxTransport::Engine::GreetingSent(const EndpointPtr& endpoint,
+                                        ucs_status_t status) {
   // A failure also comes, or came, to OnEndpointError.
-  if (status != UCS_OK || endpoint->handle == nullptr) return;
-  endpoint->ready = true;
+  if (endpoint->handle == nullptr || status != UCS_OK) return;
+  endpoint->greeted = true;
+  if (endpoint->heard) Settled(endpoint);
+}
+
+ucs_status_t UcxTransport::Engine::OnGreeting(
+    void* arg, const void*, size_t, void*, size_t,
+    const ucp_am_recv_param_t* param) {
+  auto* engine = static_cast<Engine*>(arg);
+  if ((param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) return UCS_OK;
+  for (const auto& [pointer, endpoint] : engine->open_) {
+    if (endpoint->handle != param->reply_ep) continue;
+    endpoint->heard = true;
+    const EndpointPtr heard = endpoint;
+    if (heard->greeted) engine->Settled(heard);
+    break;
+  }
+  return UCS_OK;
+}
+
+void UcxTransport::Engine::Settled(const EndpointPtr& endpoint) {
+  endpoint->settled = true;
+  if (endpoint->close_when_settled) failed_.push_back(endpoint);
+  if (!endpoint->failure.ok()) return;
   std::vector<uint64_t> waiting;
   waiting.swap(endpoint->waiting);
   for (const uint64_t id : waiting) {
@@ -162,6 +203,10 @@ bool UcxTransport::Engine::CloseFailedEndpoints() {
     std::vector<EndpointPtr> failed;
     failed.swap(failed_);
     for (const EndpointPtr& endpoint : failed) {
+      if (endpoint->close_when_settled) {
+        ForceClosed(endpoint);
+        continue;
+      }
       const absl::Status reason = endpoint->failure;
       CloseEndpoint(endpoint, reason);
       // With no connection to receive on, what was to come on it does not. A
@@ -190,12 +235,23 @@ void UcxTransport::Engine::CloseEndpoint(const EndpointPtr& endpoint,
   endpoint->failure = reason;
   Forget(endpoint);
   DropWaiting(endpoint);
+  if (endpoint->settled) {
+    ForceClosed(endpoint);
+  } else {
+    // Nothing was sent on it: for those who wait it is closed.
+    endpoint->close_when_settled = true;
+    endpoint->closed = true;
+  }
+}
+
+void UcxTransport::Engine::ForceClosed(const EndpointPtr& endpoint) {
+  if (endpoint->handle == nullptr) return;
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
   param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  open_.erase(endpoint.get());
   const ucs_status_ptr_t closing =
       ucp_ep_close_nbx(std::exchange(endpoint->handle, nullptr), &param);
-  open_.erase(endpoint.get());
   if (UCS_PTR_IS_PTR(closing)) {
     closing_.emplace_back(endpoint, closing);
   } else {

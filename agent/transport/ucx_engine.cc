@@ -8,7 +8,9 @@
 #include <ucs/config/global_opts.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <random>
@@ -25,6 +27,9 @@ namespace {
 // UCX work is done in bursts of this many steps, between which commands are
 // looked at.
 constexpr int kProgressBurst = 64;
+// Connections that are being made when the transport stops may end their
+// handshake for this long: UCX neither likes them closed nor forgotten before.
+constexpr std::chrono::milliseconds kHandshakePatience(500);
 
 // Sets what the operator did not set in the environment.
 absl::Status SetOption(ucp_config_t* config, const char* name,
@@ -48,8 +53,12 @@ absl::Status Configure(ucp_config_t* config,
   // by closing its endpoint.
   SLUICE_RETURN_IF_ERROR(SetOption(config, "RNDV_THRESH", "4k"));
   // By active messages, never by writing to an address the peer was told: after
-  // an end by force no late packet finds the memory.
-  return SetOption(config, "RNDV_SCHEME", "am");
+  // an end by force no late packet finds the memory. (UCX over TCP has no
+  // scheme "am"; without one-sided writes it is what remains. The writes' state
+  // machine also has a race with a connection's end.)
+  SLUICE_RETURN_IF_ERROR(SetOption(config, "TCP_PUT_ENABLE", "n"));
+  // Active messages of this size: each costs two system calls.
+  return SetOption(config, "TCP_RX_SEG_SIZE", "1m");
 }
 
 absl::Status WatchForInput(int epoll_fd, int fd) {
@@ -89,7 +98,7 @@ absl::Status UcxTransport::Engine::OpenWorker(const Options& options) {
   if (opened.ok()) {
     ucp_params_t params{};
     params.field_mask = UCP_PARAM_FIELD_FEATURES;
-    params.features = UCP_FEATURE_TAG | UCP_FEATURE_WAKEUP;
+    params.features = UCP_FEATURE_TAG | UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
     opened = UcxStatus(ucp_init(&params, config, &context_), "ucp_init");
   }
   ucp_config_release(config);
@@ -97,10 +106,21 @@ absl::Status UcxTransport::Engine::OpenWorker(const Options& options) {
   ucp_worker_params_t params{};
   params.field_mask =
       UCP_WORKER_PARAM_FIELD_THREAD_MODE | UCP_WORKER_PARAM_FIELD_CLIENT_ID;
-  params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
+  // Only this thread calls UCX; its connection manager runs on a thread of its
+  // own, against which progress is locked only in this mode.
+  params.thread_mode = UCS_THREAD_MODE_MULTI;
   params.client_id = client_id_;
-  return UcxStatus(ucp_worker_create(context_, &params, &worker_),
-                   "ucp_worker_create");
+  SLUICE_RETURN_IF_ERROR(UcxStatus(
+      ucp_worker_create(context_, &params, &worker_), "ucp_worker_create"));
+  ucp_am_handler_param_t handler{};
+  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID |
+                       UCP_AM_HANDLER_PARAM_FIELD_CB |
+                       UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  handler.id = kGreeting;
+  handler.cb = OnGreeting;
+  handler.arg = this;
+  return UcxStatus(ucp_worker_set_am_recv_handler(worker_, &handler),
+                   "ucp_worker_set_am_recv_handler");
 }
 
 absl::Status UcxTransport::Engine::OpenListener(const std::string& host) {
@@ -162,6 +182,7 @@ void UcxTransport::Engine::Stop() {
   if (!thread_.joinable()) return;
   Post([this] {
     stopping_ = true;
+    stop_deadline_ = std::chrono::steady_clock::now() + kHandshakePatience;
     std::vector<EndpointPtr> open;
     for (const auto& [pointer, endpoint] : open_) open.push_back(endpoint);
     const absl::Status reason = absl::CancelledError("the transport stops");
@@ -212,7 +233,7 @@ void UcxTransport::Engine::Run() {
     worked |= CloseFailedEndpoints();
     CollectClosedEndpoints();
     worked |= RunCommands();
-    if (stopping_ && operations_.empty() && closing_.empty()) break;
+    if (stopping_ && FinishStopping()) break;
     if (worked) continue;
     // From here on a command that comes writes to the event descriptor.
     if (CommandsQueued()) continue;
@@ -226,9 +247,25 @@ void UcxTransport::Engine::Run() {
   }
 }
 
+bool UcxTransport::Engine::FinishStopping() {
+  if (!open_.empty() && std::chrono::steady_clock::now() >= stop_deadline_) {
+    std::vector<EndpointPtr> open;
+    for (const auto& [pointer, endpoint] : open_) open.push_back(endpoint);
+    for (const EndpointPtr& endpoint : open) ForceClosed(endpoint);
+    return false;  // further progress takes them apart
+  }
+  return open_.empty() && operations_.empty() && closing_.empty();
+}
+
 void UcxTransport::Engine::Sleep() {
+  int timeout_ms = -1;
+  if (stopping_) {
+    const auto left = stop_deadline_ - std::chrono::steady_clock::now();
+    timeout_ms = static_cast<int>(std::max<int64_t>(
+        0, std::chrono::ceil<std::chrono::milliseconds>(left).count()));
+  }
   epoll_event events[2];
-  const int n = epoll_wait(epoll_fd_, events, 2, /*timeout=*/-1);
+  const int n = epoll_wait(epoll_fd_, events, 2, timeout_ms);
   SLUICE_CHECK(n >= 0 || errno == EINTR) << std::strerror(errno);
   for (int i = 0; i < n; ++i) {
     if (events[i].data.fd != wake_fd_) continue;

@@ -11,6 +11,7 @@
 
 #include <ucp/api/ucp.h>
 
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -34,6 +35,8 @@ namespace sluice::agent {
 class UcxTransport::Engine {
  public:
   using Command = absl::AnyInvocable<void() &&>;
+  // Active message with nothing in it, see AwaitConnection.
+  static constexpr unsigned kGreeting = 1;
 
   Engine() = default;
   ~Engine();
@@ -67,10 +70,15 @@ class UcxTransport::Engine {
     ucp_ep_h handle = nullptr;
     absl::Status failure;  // why it ends; OK while it lives
     bool closed = false;   // UCX has let go of it
-    // Outbound: whether the connection stands. Sends wait for it here (by id):
-    // UCX would choose their protocol by what it knows before, which is eager
-    // for any size (see RNDV_THRESH in ucx_engine.cc).
-    bool ready = false;
+    // Whether the connection stands, or has failed. Until then sends wait here
+    // (by id): UCX would choose their protocol by what it knows before, which
+    // is eager for any size (see RNDV_THRESH in ucx_engine.cc). Nor is it
+    // closed before: UCX's connection manager does not take that in the middle
+    // of its handshake.
+    bool settled = false;
+    bool close_when_settled = false;
+    bool greeted = false;  // our greeting is sent
+    bool heard = false;    // the peer's has come
     std::vector<uint64_t> waiting;
   };
   using EndpointPtr = std::shared_ptr<Endpoint>;
@@ -115,6 +123,8 @@ class UcxTransport::Engine {
   bool CommandsQueued();
   // Sleeps until a command or an event of UCX comes.
   void Sleep();
+  // Returns whether everything is closed.
+  bool FinishStopping();
 
   // Connections (ucx_endpoints.cc).
   static void OnConnection(ucp_conn_request_h request, void* engine);
@@ -122,6 +132,8 @@ class UcxTransport::Engine {
   void Accept(ucp_conn_request_h request);
   absl::StatusOr<EndpointPtr> OutboundTo(PeerKey key);
   absl::Status OpenEndpoint(ucp_ep_params_t& params, const EndpointPtr& owner);
+  // Asks to be told when it stands.
+  void AwaitConnection(const EndpointPtr& endpoint);
   // Closes by force; its operations end with `reason`.
   void CloseEndpoint(const EndpointPtr& endpoint, const absl::Status& reason);
   // Returns whether there were any.
@@ -131,9 +143,16 @@ class UcxTransport::Engine {
   void ClosePeer(const Peer& peer, const absl::Status& reason,
                  std::vector<EndpointPtr>* closed);
   void WithdrawReceives(uint64_t client_id, const absl::Status& reason);
+  void ForceClosed(const EndpointPtr& endpoint);
   void Forget(const EndpointPtr& endpoint);
-  static void OnConnected(void* request, ucs_status_t status, void* endpoint);
-  void Connected(Endpoint* endpoint, ucs_status_t status);
+  static void OnGreetingSent(void* request, ucs_status_t status,
+                             void* user_data);
+  void GreetingSent(const EndpointPtr& endpoint, ucs_status_t status);
+  static ucs_status_t OnGreeting(void* arg, const void* header,
+                                 size_t header_length, void* data,
+                                 size_t length,
+                                 const ucp_am_recv_param_t* param);
+  void Settled(const EndpointPtr& endpoint);
   // Ends sends that were never handed to UCX.
   void DropWaiting(const EndpointPtr& endpoint);
 
@@ -165,12 +184,15 @@ class UcxTransport::Engine {
   absl::flat_hash_map<uint64_t, std::vector<EndpointPtr>> inbound_;
   // All that have a handle: UCX knows them by a plain pointer.
   absl::flat_hash_map<Endpoint*, EndpointPtr> open_;
+  // Those with a greeting under way, whose callback gets the entry's address.
+  std::list<EndpointPtr> connecting_;
   // Reported by UCX inside its progress; closed outside it.
   std::vector<EndpointPtr> failed_;
   // Being closed, with UCX's request, to be polled.
   std::list<std::pair<EndpointPtr, void*>> closing_;
   std::list<Waiter> waiters_;
   bool stopping_ = false;
+  std::chrono::steady_clock::time_point stop_deadline_;
 
   Mutex mutex_;
   std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);

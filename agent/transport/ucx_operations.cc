@@ -29,7 +29,7 @@ void UcxTransport::Engine::Send(GroupId group, PeerKey key, uint64_t tag,
   operation.endpoint = *endpoint;
   operation.done = std::move(done);
   operations_.emplace(operation.id, std::move(owner));
-  if ((*endpoint)->ready) {
+  if ((*endpoint)->settled) {
     SubmitSend(operation);
   } else {
     (*endpoint)->waiting.push_back(operation.id);
@@ -145,23 +145,33 @@ void UcxTransport::Engine::Finish(uint64_t id, ucs_status_t status,
 void UcxTransport::Engine::CancelGroup(GroupId group, Done done) {
   Waiter waiter;
   waiter.done = std::move(done);
+  std::vector<uint64_t> waiting;
   std::vector<void*> posted;
   for (const auto& [id, operation] : operations_) {
     if (operation->group != group) continue;
     operation->reason = absl::CancelledError("the operation was cancelled");
     waiter.operations.insert(id);
-    if (operation->receive) posted.push_back(operation->request);
+    if (operation->receive) {
+      posted.push_back(operation->request);
+    } else if (operation->request == nullptr) {
+      waiting.push_back(id);
+    }
   }
+  for (const uint64_t id : waiting) Finish(id, UCS_ERR_CANCELED, 0);
   for (void* request : posted) ucp_request_cancel(worker_, request);
-  // What is left is on its way: only the end of its connection ends it.
+  // What is left is on its way: only the end of its connection ends it. One
+  // that does not stand yet carries nothing, and stays.
   absl::flat_hash_set<EndpointPtr> endpoints;
   for (const auto& [id, operation] : operations_) {
     if (operation->group != group) continue;
     if (!operation->receive) {
       endpoints.insert(operation->endpoint);
-    } else if (const auto inbound = inbound_.find(operation->client_id);
-               inbound != inbound_.end()) {
-      endpoints.insert(inbound->second.begin(), inbound->second.end());
+      continue;
+    }
+    const auto inbound = inbound_.find(operation->client_id);
+    if (inbound == inbound_.end()) continue;
+    for (const EndpointPtr& endpoint : inbound->second) {
+      if (endpoint->settled) endpoints.insert(endpoint);
     }
   }
   waiter.endpoints.assign(endpoints.begin(), endpoints.end());
