@@ -85,6 +85,8 @@ struct Operation {
   // Why it stops or failed; whether the coordinator ordered that.
   absl::Status stop_reason;
   bool abort_ordered = false;
+  // Release came while it was stopping.
+  bool released = false;
   // The vote, told again after each inventory until it is decided.
   VoteEvent vote;
 

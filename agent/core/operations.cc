@@ -56,7 +56,7 @@ void BecomeStopped(CoreState& state, Operation& operation) {
   operation.state = OperationState::kStopped;
   // Peers may still read what this agent was to send, until Release; an
   // operation that was never bound has no peers.
-  if (!operation.has_execution) Drop(state, operation);
+  if (!operation.has_execution || operation.released) Drop(state, operation);
 }
 
 // Nothing of the operation touches memory any more.
@@ -64,7 +64,7 @@ void FinishRun(CoreState& state, Operation& operation, absl::Status status,
                const PartStats& stats, Rank blamed) {
   if (operation.state == OperationState::kStopping) {
     DiscardTargets(state, operation);
-    if (operation.abort_ordered) {
+    if (operation.abort_ordered || operation.released) {
       BecomeStopped(state, operation);
     } else {
       Vote(state, operation, operation.stop_reason, stats, kNoRank);
@@ -216,7 +216,10 @@ void OnRelease(CoreState& state, const Command& command, OperationId id) {
   Operation* operation = state.operations.Find(id);
   absl::Status outcome;
   if (operation != nullptr) {
-    if (operation->active()) {
+    if (operation->state == OperationState::kStopping) {
+      // Whoever gave up waiting for the stop has released it already.
+      operation->released = true;
+    } else if (operation->active()) {
       outcome = WrongState(state, *operation, "released");
     } else {
       Drop(state, *operation);

@@ -247,7 +247,14 @@ void TakeTargets(CoreState& state, Operation& operation) {
     placement.copies.BeginFill(destination.index, operation.id,
                                operation.prepare.version);
     HoldBuffer(state, operation, copy.buffer);
-    TellCurrentVersion(state, placement, told);
+    if (placement.lent()) {
+      // Its worker must know that the content ends, also one without a version:
+      // it would bring it back to this agent's successor.
+      state.out.Add(TellVersion{placement.ref().model,
+                                placement.ref().placement, Version()});
+    } else {
+      TellCurrentVersion(state, placement, told);
+    }
   }
   operation.targets_taken = true;
 }

@@ -70,6 +70,19 @@ std::vector<std::string> SampleIndex::KeysOf(
   return keys;
 }
 
+std::vector<SampleTensorPtr> SampleIndex::All() const {
+  std::vector<SampleTensorPtr> all;
+  for (const auto& [name, tensor] : held_) all.push_back(tensor);
+  for (const auto& [id, reservation] : reservations_) {
+    if (reservation.event_id == 0) continue;
+    for (const SampleTensorPtr& tensor : reservation.tensors) {
+      const Key name{tensor->entry.sample_id, tensor->entry.key};
+      if (held_.count(name) == 0) all.push_back(tensor);
+    }
+  }
+  return all;
+}
+
 void SampleIndex::Insert(SampleTensorPtr tensor) {
   Key key{tensor->entry.sample_id, tensor->entry.key};
   held_.try_emplace(std::move(key), std::move(tensor));

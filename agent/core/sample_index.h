@@ -79,10 +79,11 @@ class SampleIndex {
   bool WasKept(ReservationId id) const { return kept_.count(id) > 0; }
   std::map<ReservationId, Reservation>& reservations() { return reservations_; }
 
-  const std::map<std::pair<std::string, std::string>, SampleTensorPtr>& held()
-      const {
-    return held_;
-  }
+  // Everything the coordinator knows or is about to know: held samples, and
+  // those that a worker committed. (A coordinator that has seen an event does
+  // not look at it again; what it then missed in the inventory it would
+  // forget.)
+  std::vector<SampleTensorPtr> All() const;
 
  private:
   using Key = std::pair<std::string, std::string>;  // sample id, key

@@ -66,7 +66,7 @@ void SendInventory(CoreState& state) {
     page.workers.push_back(session.worker);
   }
   const auto max = static_cast<size_t>(state.options.max_entries_per_inventory);
-  for (const auto& [key, tensor] : state.samples.held()) {
+  for (const SampleTensorPtr& tensor : state.samples.All()) {
     if (page.samples.size() == max) {
       page.more = true;
       state.out.Tell(std::exchange(page, {}));

@@ -85,6 +85,17 @@ TEST_CASE("a load into lent memory ends the claim to the old version",
   }
 }
 
+TEST_CASE(
+    "a load tells the lender also of the end of a content without version",
+    "[agent][core]") {
+  TestAgent agent;
+  const PlacementRef src = agent.Define("src", Storage::kLent);
+  agent.Lend(agent.Attach("trainer"), "src", Version(), /*step=*/5);
+  const Effects started =
+      agent.Send(LoadCommand{kLoad, src, "/c", absl::Minutes(1)});
+  CHECK(started.Of<TellVersion>().at(0).version == Version());
+}
+
 TEST_CASE("a load needs lent memory that nobody writes", "[agent][core]") {
   TestAgent agent;
   const PlacementRef src = agent.Define("src", Storage::kLent);

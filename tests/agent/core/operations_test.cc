@@ -161,6 +161,19 @@ TEST_CASE("an abort is over when nothing touches the memory", "[agent][core]") {
   CHECK(t.StateOf(1) == CopyState::kAbsent);
 }
 
+TEST_CASE("a release that does not wait for the stop takes effect with it",
+          "[agent][core]") {
+  Synced t;
+  REQUIRE_OK(t.AskPrepare());
+  t.agent.Must(AbortCommand{kSync, absl::AbortedError("test")});
+  CHECK_THAT(t.agent.Ask(ReleaseCommand{kSync}), IsOk());
+  CHECK(t.StateOf(1) == CopyState::kFilling);
+  const Effects done = t.Done(absl::AbortedError("test"));
+  CHECK(done.Told<StoppedEvent>().size() == 1);
+  CHECK(done.Of<ReleaseExecution>().size() == 1);
+  CHECK(t.agent.Inventory().operations.empty());
+}
+
 TEST_CASE("an abort reaches the operation in each of its states",
           "[agent][core]") {
   Synced t;
