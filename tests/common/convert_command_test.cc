@@ -105,15 +105,16 @@ std::vector<AgentEventBody> AllEvents() {
   vote.outcome = absl::DataLossError("digest of w differs");
   vote.stats = {{1, 2, 3}, {0.5, 0.25, 0}, 6, 1, 4096};
   vote.blamed = Rank(2);
-  return {CommandResult{CommandId(4), absl::OkStatus()},
-          inventory,
-          ProgressEvent{OperationId(8), 1024},
-          vote,
-          StoppedEvent{OperationId(8)},
-          SamplesAddedEvent{inventory.samples},
-          WriteEvent{kRef, WriteEvent::Kind::kEnded, 3, Version(2), "w0"},
-          DigestsEvent{OperationId(8),
-                       {{TensorIndex(1), Box({{0, 4}}), {11, 12}}}}};
+  return {
+      CommandResult{CommandId(4), absl::OkStatus()},
+      inventory,
+      ProgressEvent{OperationId(8), 1024},
+      vote,
+      StoppedEvent{OperationId(8)},
+      SamplesAddedEvent{inventory.samples},
+      WriteEvent{kRef, WriteEvent::Kind::kEnded, 3, Version(2), "w0"},
+      DigestsEvent{OperationId(8), {{TensorIndex(1), Box({{0, 4}}), {11, 12}}}},
+      WorkersEvent{{"w0", "w1"}}};
 }
 
 // The domain has no ==; a second trip shows what the first one lost.
