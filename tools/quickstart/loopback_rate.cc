@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -29,6 +29,8 @@ namespace {
 using agent::UniqueFd;
 
 constexpr size_t kMessageBytes = size_t{4} << 20;
+
+constexpr int kStartMilliseconds = 30'000;
 
 struct Connection {
   UniqueFd sender, receiver;
@@ -91,49 +93,72 @@ absl::StatusOr<Connection> Connect() {
   ::_exit(0);
 }
 
-absl::StatusOr<double> OneRound(int connections, int64_t bytes) {
-  int ready[2], start[2];
-  if (::pipe2(ready, O_CLOEXEC) != 0) return SystemError("pipe");
-  const UniqueFd ready_in(ready[0]), ready_out(ready[1]);
-  if (::pipe2(start, O_CLOEXEC) != 0) return SystemError("pipe");
-  const UniqueFd start_in(start[0]), start_out(start[1]);
-  std::vector<Connection> pairs;
-  std::vector<pid_t> children;
-  absl::Status status;
-  for (int i = 0; i < connections && status.ok(); ++i) {
-    absl::StatusOr<Connection> pair = Connect();
-    status = pair.status();
-    if (status.ok()) pairs.push_back(*std::move(pair));
-  }
-  for (size_t i = 0; i < 2 * pairs.size() && status.ok(); ++i) {
+struct Pipe {
+  UniqueFd in, out;
+};
+
+absl::StatusOr<Pipe> MakePipe() {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0) return SystemError("pipe");
+  return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+// Forks a sender and a receiver for each connection into `children`.
+absl::Status StartChildren(const std::vector<Connection>& pairs, int64_t bytes,
+                           const Pipe& ready, const Pipe& start,
+                           std::vector<pid_t>& children) {
+  for (size_t i = 0; i < 2 * pairs.size(); ++i) {
     const bool send = i % 2 == 0;
     const Connection& pair = pairs[i / 2];
+    const int own = send ? pair.sender.get() : pair.receiver.get();
     const pid_t child = ::fork();
-    if (child == 0) {
-      const int own = send ? pair.sender.get() : pair.receiver.get();
-      // Else nobody would notice that the other end is gone.
-      for (const Connection& other : pairs) {
-        for (const int fd : {other.sender.get(), other.receiver.get()}) {
-          if (fd != own) ::close(fd);
-        }
+    if (child < 0) return SystemError("fork");
+    if (child > 0) {
+      children.push_back(child);
+      continue;
+    }
+    // Else nobody would notice that the other end is gone.
+    for (const Connection& other : pairs) {
+      for (const int fd : {other.sender.get(), other.receiver.get()}) {
+        if (fd != own) ::close(fd);
       }
-      RunChild(own, send, bytes, ready_out.get(), start_in.get());
     }
-    if (child < 0) status = SystemError("fork");
-    if (child > 0) children.push_back(child);
+    RunChild(own, send, bytes, ready.out.get(), start.in.get());
   }
+  return absl::OkStatus();
+}
+
+// Lets all children go at once; returns when each has said it is ready.
+absl::Status Release(const Pipe& ready, const Pipe& start, size_t children) {
+  std::vector<char> tokens(children);
+  for (size_t i = 0; i < children; ++i) {
+    // One that ended before says nothing.
+    pollfd said{ready.in.get(), POLLIN, 0};
+    if (::poll(&said, 1, kStartMilliseconds) != 1 ||
+        ::read(ready.in.get(), tokens.data(), 1) != 1) {
+      return absl::ResourceExhaustedError(
+          "measuring loopback: a process did not start");
+    }
+  }
+  if (::write(start.out.get(), tokens.data(), children) < 0) {
+    return SystemError("write");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> OneRound(int connections, int64_t bytes) {
+  SLUICE_ASSIGN_OR_RETURN(const Pipe ready, MakePipe());
+  SLUICE_ASSIGN_OR_RETURN(const Pipe start, MakePipe());
+  std::vector<Connection> pairs;
+  for (int i = 0; i < connections; ++i) {
+    SLUICE_ASSIGN_OR_RETURN(Connection pair, Connect());
+    pairs.push_back(std::move(pair));
+  }
+  std::vector<pid_t> children;
+  absl::Status status = StartChildren(pairs, bytes, ready, start, children);
   pairs.clear();
-  std::vector<char> tokens(children.size());
-  for (size_t i = 0; i < children.size() && status.ok(); ++i) {
-    if (::read(ready_in.get(), tokens.data(), 1) != 1) {
-      status = SystemError("read");
-    }
-  }
+  if (status.ok()) status = Release(ready, start, children.size());
   const absl::Time began = absl::Now();
-  if (status.ok() &&
-      ::write(start_out.get(), tokens.data(), tokens.size()) < 0) {
-    status = SystemError("write");
-  }
   for (const pid_t child : children) {
     if (!status.ok()) ::kill(child, SIGKILL);
     int exit_status = 0;
