@@ -112,7 +112,8 @@ absl::StatusOr<int64_t> CheckMemory(const CheckpointBytes& checkpoint,
     if (!status.ok()) return status;
   }
   if (matched != expectation.size()) {
-    for (const auto& [name, blocks] : expectation) {
+    for (const auto& expected : expectation) {
+      const std::string& name = expected.first;
       const bool found =
           std::any_of(held.begin(), held.end(),
                       [&](const HeldParam& p) { return p.name == name; });
