@@ -111,6 +111,23 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::LendMemory(
       [](const LendMemoryReply&) { return absl::OkStatus(); });
 }
 
+grpc::ServerUnaryReactor* WorkerServiceImpl::AcknowledgeOverwrite(
+    grpc::CallbackServerContext*,
+    const v1::AcknowledgeOverwriteRequest* request,
+    v1::AcknowledgeOverwriteResponse*) {
+  const absl::Status valid =
+      CheckPlacement(request->model(), request->placement());
+  if (!valid.ok()) return WaitingCall::Refuse(deps_.host, valid);
+  return WaitingCall::Start<AcknowledgeOverwriteReply>(
+      deps_.host,
+      [this, request](CallId call) -> Event {
+        return agent::AcknowledgeOverwriteRequest{
+            call, CoreSession(request->session()), request->model(),
+            request->placement(), request->overwrite()};
+      },
+      [](const AcknowledgeOverwriteReply&) { return absl::OkStatus(); });
+}
+
 grpc::ServerUnaryReactor* WorkerServiceImpl::BeginWrite(
     grpc::CallbackServerContext*, const v1::BeginWriteRequest* request,
     v1::BeginWriteResponse*) {

@@ -54,6 +54,10 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
       grpc::CallbackServerContext* context,
       const v1::LendMemoryRequest* request,
       v1::LendMemoryResponse* response) override;
+  grpc::ServerUnaryReactor* AcknowledgeOverwrite(
+      grpc::CallbackServerContext* context,
+      const v1::AcknowledgeOverwriteRequest* request,
+      v1::AcknowledgeOverwriteResponse* response) override;
   grpc::ServerUnaryReactor* BeginWrite(
       grpc::CallbackServerContext* context,
       const v1::BeginWriteRequest* request,

@@ -20,11 +20,15 @@ constexpr size_t kMaxQueuedNews = 10'000;
 
 using Writer = StreamWriter<v1::SessionEvent>;
 
-void SendNews(Writer& writer, const TellVersion& news) {
+void SendNews(Writer& writer, SessionId session, const TellVersion& news) {
   v1::SessionEvent event;
   event.mutable_version()->set_model(news.model);
   event.mutable_version()->set_placement(news.placement);
   event.mutable_version()->set_version(news.version.value());
+  if (news.lender == session) {
+    event.mutable_version()->set_lent(true);
+    event.mutable_version()->set_overwrite(news.overwrite);
+  }
   writer.Send(std::move(event));
 }
 
@@ -100,13 +104,13 @@ class SessionReactor final : public grpc::ServerWriteReactor<v1::SessionEvent> {
     const SessionId session = std::get<AttachReply>(body).session;
     deps_.descriptors.AddSession(Wire(session));
     // The callbacks may outlive the reactor: they hold its writer alone.
-    deps_.host.AddSession(session,
-                          {[writer = writer_](const TellVersion& news) {
-                             SendNews(*writer, news);
-                           },
-                           [writer = writer_](const absl::Status& reason) {
-                             writer->Finish(ToGrpcStatus(reason));
-                           }});
+    deps_.host.AddSession(
+        session, {[writer = writer_, session](const TellVersion& news) {
+                    SendNews(*writer, session, news);
+                  },
+                  [writer = writer_](const absl::Status& reason) {
+                    writer->Finish(ToGrpcStatus(reason));
+                  }});
     v1::SessionEvent event;
     v1::Attached* attached = event.mutable_attached();
     attached->set_session(Wire(session).value());

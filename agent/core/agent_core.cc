@@ -6,6 +6,7 @@
 #include "agent/core/core_state.h"
 #include "agent/core/news.h"
 #include "agent/core/operations.h"
+#include "agent/core/overwrites.h"
 #include "agent/core/pins.h"
 #include "agent/core/placements.h"
 #include "agent/core/prepare.h"
@@ -92,6 +93,9 @@ void Handle(CoreState& state, const Event& event) {
           [&](const GetPlacementRequest& e) { OnGetPlacement(state, e); },
           [&](const LendMemoryRequest& e) { OnLendMemory(state, e); },
           [&](const BeginWriteRequest& e) { OnBeginWrite(state, e); },
+          [&](const AcknowledgeOverwriteRequest& e) {
+            OnAcknowledgeOverwrite(state, e);
+          },
           [&](const EndWriteRequest& e) { OnEndWrite(state, e); },
           [&](const PinRequest& e) { OnPin(state, e); },
           [&](const UnpinRequest& e) { OnUnpin(state, e); },

@@ -101,6 +101,7 @@ struct CoreState {
   std::map<SessionId, Session> sessions;
   uint64_t next_pin = 1;
   std::map<PinId, HeldPin> pins;
+  uint64_t last_overwrite = 0;
   uint64_t next_event_id = 1;
   std::map<uint64_t, News> news;
 

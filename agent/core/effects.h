@@ -137,6 +137,7 @@ struct GetPlacementReply {
   std::vector<CopyInventory> copies;
 };
 struct LendMemoryReply {};
+struct AcknowledgeOverwriteReply {};
 struct BeginWriteReply {};
 struct EndWriteReply {
   Version version;
@@ -159,8 +160,9 @@ struct GetSamplesReply {
 };
 using ReplyBody =
     std::variant<AttachReply, GetPlacementReply, LendMemoryReply,
-                 BeginWriteReply, EndWriteReply, PinReply, UnpinReply,
-                 ReserveSamplesReply, CommitSamplesReply, GetSamplesReply>;
+                 AcknowledgeOverwriteReply, BeginWriteReply, EndWriteReply,
+                 PinReply, UnpinReply, ReserveSamplesReply, CommitSamplesReply,
+                 GetSamplesReply>;
 
 // Ends a worker's call (for AttachReply: the session goes on).
 struct Reply {
@@ -172,6 +174,10 @@ struct Reply {
 struct TellVersion {
   std::string model, placement;
   Version version;
+  // Who lent the memory this is about, if anybody.
+  SessionId lender;
+  // Not 0: a load waits for the lender's AcknowledgeOverwriteRequest.
+  uint64_t overwrite = 0;
 };
 
 using Effect =

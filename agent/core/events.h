@@ -106,6 +106,13 @@ struct LendMemoryRequest {
   Version version;
   int64_t step = 0;
 };
+// The worker knows that what it lent is about to be overwritten.
+struct AcknowledgeOverwriteRequest {
+  CallId call;
+  SessionId session;
+  std::string model, placement;
+  uint64_t overwrite = 0;
+};
 struct BeginWriteRequest {
   CallId call;
   SessionId session;
@@ -151,8 +158,9 @@ using Event = std::variant<
     BufferAllocatedEvent, ExecutionPreparedEvent, ExecutionProgressEvent,
     ExecutionDoneEvent, LoadDoneEvent, DigestsReadEvent, AttachRequest,
     SessionGoneEvent, CallerGoneEvent, GetPlacementRequest, LendMemoryRequest,
-    BeginWriteRequest, EndWriteRequest, PinRequest, UnpinRequest,
-    ReserveSamplesRequest, CommitSamplesRequest, GetSamplesRequest>;
+    AcknowledgeOverwriteRequest, BeginWriteRequest, EndWriteRequest, PinRequest,
+    UnpinRequest, ReserveSamplesRequest, CommitSamplesRequest,
+    GetSamplesRequest>;
 
 }  // namespace sluice::agent
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "agent/core/overwrites.h"
 #include "agent/core/placements.h"
 #include "agent/core/stream.h"
 
@@ -352,6 +353,7 @@ void ClearWanted(Operation& operation) {
 }
 
 void Drop(CoreState& state, Operation& operation) {
+  if (!operation.targets_taken) WithdrawOverwrite(state, operation);
   DiscardTargets(state, operation);
   ClearWanted(operation);
   if (operation.source.placement != nullptr) {

@@ -45,6 +45,10 @@ struct Placement {
   SessionId lender;
   std::string lender_name;
   std::optional<Bracket> bracket;
+  // Lent memory: the overwriting its worker was told of and the one it knows of
+  // (overwrites.h); 0: none.
+  uint64_t overwrite_announced = 0;
+  uint64_t overwrite_known = 0;
   // Highest step ended; steps increase.
   int64_t last_step = 0;
 

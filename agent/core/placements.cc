@@ -49,8 +49,7 @@ absl::StatusOr<PlacementPtr> Build(const PlacementDefinition& definition) {
 void Retire(CoreState& state, Placement& placement) {
   placement.bracket.reset();
   if (placement.copies.current().has_value()) {
-    state.out.Add(TellVersion{placement.ref().model, placement.ref().placement,
-                              Version()});
+    Tell(state, placement, Version());
   }
   for (int i = 0; i < placement.copies.size(); ++i) {
     const BufferId buffer = placement.copies.copy(i).buffer;
@@ -239,8 +238,13 @@ void TellCurrentVersion(CoreState& state, const Placement& placement,
                         Version told) {
   const Version version = placement.copies.current_version();
   if (placement.removed || version == told) return;
-  state.out.Add(
-      TellVersion{placement.ref().model, placement.ref().placement, version});
+  Tell(state, placement, version);
+}
+
+void Tell(CoreState& state, const Placement& placement, Version version) {
+  state.out.Add(TellVersion{placement.ref().model, placement.ref().placement,
+                            version, placement.lender,
+                            placement.overwrite_announced});
 }
 
 }  // namespace sluice::agent

@@ -26,6 +26,9 @@ bool FinishDefinitions(CoreState& state);
 bool AssignVersion(CoreState& state, Placement& placement, int64_t step,
                    Version version);
 
+// Tells the workers that this version is current now.
+void Tell(CoreState& state, const Placement& placement, Version version);
+
 // Tells the workers the current version if it is not `told`.
 void TellCurrentVersion(CoreState& state, const Placement& placement,
                         Version told);

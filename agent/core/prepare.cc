@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "agent/core/operations.h"
+#include "agent/core/overwrites.h"
 #include "agent/core/placements.h"
 #include "agent/core/stream.h"
 #include "common/status_macros.h"
@@ -247,14 +248,9 @@ void TakeTargets(CoreState& state, Operation& operation) {
     placement.copies.BeginFill(destination.index, operation.id,
                                operation.prepare.version);
     HoldBuffer(state, operation, copy.buffer);
-    if (placement.lent()) {
-      // Its worker must know that the content ends, also one without a version:
-      // it would bring it back to this agent's successor.
-      state.out.Add(TellVersion{placement.ref().model,
-                                placement.ref().placement, Version()});
-    } else {
-      TellCurrentVersion(state, placement, told);
-    }
+    // The worker of lent memory was told before: its version is no more.
+    ForgetOverwrite(placement);
+    if (!placement.lent()) TellCurrentVersion(state, placement, told);
   }
   operation.targets_taken = true;
 }
@@ -333,16 +329,30 @@ absl::StatusOr<bool> Advance(CoreState& state, Operation& operation) {
       }
     }
   }
+  SLUICE_ASSIGN_OR_RETURN(const bool known,
+                          WorkersKnowOfOverwrite(state, operation));
+  if (!known) return false;
   Bind(state, operation);
   return true;
 }
 
+std::string WhatIsWaitedFor(const Operation& operation) {
+  for (const CopyRef& target : operation.destinations) {
+    if (target.placement == nullptr) continue;
+    if (target.placement->overwrite_announced == 0) continue;
+    return absl::StrCat(target.placement->Name(), ": worker ",
+                        target.placement->lender_name,
+                        " does not acknowledge that it will be overwritten");
+  }
+  return "memory that is still being allocated";
+}
+
 absl::Status WaitedTooLong(const CoreState& state, const Operation& operation) {
   const std::string users = TargetUsers(operation);
-  return absl::DeadlineExceededError(absl::StrCat(
-      "operation ", operation.id.value(), " on agent ", state.options.name,
-      " waited too long to write ",
-      users.empty() ? "memory that is still being allocated" : users));
+  return absl::DeadlineExceededError(
+      absl::StrCat("operation ", operation.id.value(), " on agent ",
+                   state.options.name, " waited too long to write ",
+                   users.empty() ? WhatIsWaitedFor(operation) : users));
 }
 
 absl::Status CheckNewOperation(CoreState& state, OperationId id) {

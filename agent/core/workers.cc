@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/core/lookups.h"
 #include "agent/core/news.h"
+#include "agent/core/overwrites.h"
 #include "agent/core/pins.h"
 #include "agent/core/placements.h"
 #include "agent/core/samples.h"
@@ -118,6 +119,7 @@ void OpenBracket(CoreState& state, const WaitingWriter& writer) {
     state.out.Add(ForgetContent{placement.ContentKey(content)});
   }
   placement.copies.BeginWrite();
+  ForgetOverwrite(placement);
   const SessionId session = writer.request.session;
   const std::string& worker = state.sessions.at(session).worker;
   placement.bracket = Bracket{session, worker};
@@ -197,7 +199,10 @@ absl::Status EndWrite(CoreState& state, const EndWriteRequest& request) {
 
 void TearBrackets(CoreState& state, SessionId session) {
   for (const PlacementPtr& placement : state.placements.All()) {
-    if (placement->lender == session) placement->lender = SessionId();
+    if (placement->lender == session) {
+      placement->lender = SessionId();
+      ForgetOverwrite(*placement);
+    }
     if (!placement->bracket.has_value() ||
         placement->bracket->session != session) {
       continue;
@@ -279,6 +284,7 @@ void OnLendMemory(CoreState& state, const LendMemoryRequest& request) {
   placement->lender = request.session;
   placement->lender_name = state.sessions.at(request.session).worker;
   placement->last_step = request.step;
+  ForgetOverwrite(*placement);
   WriteEvent event;
   event.kind = WriteEvent::Kind::kLent;
   event.step = request.step;

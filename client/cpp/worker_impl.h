@@ -119,6 +119,7 @@ class Worker::Impl : public std::enable_shared_from_this<Worker::Impl> {
     int64_t step = 0;
     bool writing = false;
     uint64_t lent_in = 0;  // generation of the attachment that has it
+    int lending = 0;       // calls that lend it now
   };
 
   template <typename Request>
@@ -162,6 +163,10 @@ class Worker::Impl : public std::enable_shared_from_this<Worker::Impl> {
       }
     }
   }
+  void AcknowledgeOverwrite(const v1::VersionNews& news);
+  // Lends what lent_ has, with what it holds.
+  absl::Status LendKnown(const Attachment::Current& current,
+                         const PlacementName& name);
   // Gives and lends one memory.
   absl::Status LendNow(const Attachment::Current& current,
                        const PlacementName& name, const Lent& lent);

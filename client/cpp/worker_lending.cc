@@ -1,10 +1,13 @@
 // The part of a worker that lends memory and brackets its writes.
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cpp/worker_impl.h"
 #include "common/convert_time.h"
+#include "common/logging.h"
 
 namespace sluice {
 namespace {
@@ -19,7 +22,8 @@ void Worker::Impl::OnNews(const v1::VersionNews& news) {
   {
     MutexLock lock(mutex_);
     const auto it = lent_.find({news.model(), news.placement()});
-    if (it != lent_.end() && !it->second.writing) {
+    // Other news are not of what this worker lent.
+    if (it != lent_.end() && !it->second.writing && news.lent()) {
       Lent& lent = it->second;
       // An operation overwrites the content: it is no step of ours any more,
       // whatever becomes of the agent meanwhile.
@@ -27,7 +31,39 @@ void Worker::Impl::OnNews(const v1::VersionNews& news) {
       lent.version = news.version();
     }
   }
+  if (news.overwrite() != 0) AcknowledgeOverwrite(news);
   if (on_version_) on_version_(news);
+}
+
+void Worker::Impl::AcknowledgeOverwrite(const v1::VersionNews& news) {
+  {
+    // What is being lent with the version it had must be lent before.
+    MutexLock lock(mutex_);
+    for (;;) {
+      const auto it = lent_.find({news.model(), news.placement()});
+      if (stopping_ || it == lent_.end() || it->second.lending == 0) break;
+      changed_.Wait(mutex_);
+    }
+  }
+  const absl::StatusOr<Attachment::Current> current =
+      attachment_.Await(absl::Now());
+  if (!current.ok()) return;  // the session broke, and the load ends with it
+  v1::AcknowledgeOverwriteRequest request;
+  request.set_session(current->attached.session());
+  request.set_model(news.model());
+  request.set_placement(news.placement());
+  request.set_overwrite(news.overwrite());
+  v1::AcknowledgeOverwriteResponse response;
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + options_.rpc_deadline));
+  const absl::Status status = FromGrpcStatus(
+      attachment_.stub().AcknowledgeOverwrite(&context, request, &response));
+  if (!status.ok()) {
+    LogWarn("an overwriting is not acknowledged",
+               {{"model", news.model()},
+                {"placement", news.placement()},
+                {"status", status.ToString()}});
+  }
 }
 
 void Worker::Impl::OnAttached(const Attachment::Current& current) {
@@ -40,23 +76,19 @@ void Worker::Impl::RunLender() {
   absl::Duration backoff = kFirstLendBackoff;
   for (;;) {
     Attachment::Current current;
-    std::map<PlacementName, Lent> lent;
+    std::vector<PlacementName> names;
     {
       MutexLock lock(mutex_);
       while (!stopping_ && !to_lend_in_.has_value()) changed_.Wait(mutex_);
       if (stopping_) return;
       current = *to_lend_in_;
-      lent = lent_;
+      for (const auto& [name, lent] : lent_) {
+        if (lent.lent_in != current.generation) names.push_back(name);
+      }
     }
     bool all = true;
-    for (const auto& [name, memory] : lent) {
-      if (memory.lent_in == current.generation) continue;
-      const bool done = LendNow(current, name, memory).ok();
-      all = all && done;
-      if (!done) continue;
-      MutexLock lock(mutex_);
-      lent_[name].lent_in = current.generation;
-      changed_.SignalAll();
+    for (const PlacementName& name : names) {
+      all = LendKnown(current, name).ok() && all;
     }
     MutexLock lock(mutex_);
     const bool is_newest = to_lend_in_->generation == current.generation;
@@ -91,6 +123,28 @@ absl::Status Worker::Impl::AwaitLent(const PlacementName& name) {
     // A short wait: the agent may be gone again.
     changed_.WaitFor(mutex_, std::min(left, kLargestLendBackoff));
   }
+}
+
+absl::Status Worker::Impl::LendKnown(const Attachment::Current& current,
+                                     const PlacementName& name) {
+  Lent lent;
+  {
+    MutexLock lock(mutex_);
+    ++lent_[name].lending;
+    lent = lent_[name];
+  }
+  const absl::Status status = LendNow(current, name, lent);
+  MutexLock lock(mutex_);
+  --lent_[name].lending;
+  if (status.ok()) lent_[name].lent_in = current.generation;
+  if (absl::IsInvalidArgument(status)) {
+    // A claim that is not believed (the model was registered anew) is not
+    // repeated.
+    lent_[name].version = 0;
+    lent_[name].step = 0;
+  }
+  changed_.SignalAll();
+  return status;
 }
 
 absl::Status Worker::Impl::LendNow(const Attachment::Current& current,
@@ -130,30 +184,34 @@ absl::StatusOr<std::shared_ptr<SharedBytes>> Worker::Impl::Lend(
   const PlacementName name(model, placement);
   SLUICE_ASSIGN_OR_RETURN(const v1::GetPlacementResponse described,
                           GetPlacement(model, placement));
-  Lent lent;
+  // A rank that holds nothing still lends, so that it counts as there.
+  const int64_t bytes = std::max<int64_t>(1, described.layout().buffer_bytes());
+  bool is_new;
   {
     MutexLock lock(mutex_);
     const auto it = lent_.find(name);
-    if (it != lent_.end()) lent = it->second;
+    is_new = it == lent_.end() || it->second.memory->size() < bytes;
   }
-  if (lent.memory == nullptr) {
-    // A rank that holds nothing still lends, so that it counts as there.
-    const int64_t bytes =
-        std::max<int64_t>(1, described.layout().buffer_bytes());
+  if (is_new) {
+    Lent lent;
     SLUICE_ASSIGN_OR_RETURN(
         agent::UniqueFd fd,
         agent::CreateMemoryFile(bytes, absl::StrCat(model, "/", placement)));
     SLUICE_ASSIGN_OR_RETURN(
         lent.memory,
         agent::MapMemoryFile(std::move(fd), bytes, agent::Access::kReadWrite));
+    // Or the first load and the first write make them one by one.
+    agent::MakePages(*lent.memory, 0, bytes);
     lent.shared = AsSharedBytes(lent.memory);
+    MutexLock lock(mutex_);
+    lent_[name] = std::move(lent);
   }
   SLUICE_ASSIGN_OR_RETURN(const Attachment::Current current, Await());
-  SLUICE_RETURN_IF_ERROR(LendNow(current, name, lent));
+  absl::Status lending = LendKnown(current, name);
+  if (absl::IsInvalidArgument(lending)) lending = LendKnown(current, name);
+  SLUICE_RETURN_IF_ERROR(lending);
   MutexLock lock(mutex_);
-  lent.lent_in = current.generation;
-  lent_[name] = lent;
-  return lent.shared;
+  return lent_[name].shared;
 }
 
 absl::Status Worker::Impl::BeginWrite(const std::string& model,

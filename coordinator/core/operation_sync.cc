@@ -132,6 +132,26 @@ absl::Status OperationTracker::Check(const SyncRequest& request,
   return absl::OkStatus();
 }
 
+// The newest version may be gone from the source, with a worker's memory: its
+// next best is not what the readers of the destination wait for.
+absl::Status OperationTracker::CheckNoWayBack(const Placement& destination,
+                                              const Placement& source,
+                                              Version version) const {
+  for (const PlacementMember& member : destination.members) {
+    if (member.copy.state != CopyState::kPublished ||
+        member.copy.version <= version) {
+      continue;
+    }
+    return absl::FailedPreconditionError(absl::StrCat(
+        "destination placement \"", destination.Name(), "\" holds version ",
+        member.copy.version.value(), " on ", d_.agents.NameOf(member.rank),
+        "; the newest complete one of source placement \"", source.Name(),
+        "\" is ", version.value(),
+        ", and a sync does not go back: write or load the source first"));
+  }
+  return absl::OkStatus();
+}
+
 // Fixes version, replicas and key, and says what is to be planned.
 absl::Status OperationTracker::BindSync(Operation& op, ReshardInput* input,
                                         bool* pending) {
@@ -155,6 +175,7 @@ absl::Status OperationTracker::BindSync(Operation& op, ReshardInput* input,
   for (const PlacementRef& ref : op.writes) {
     const Placement& destination = *d_.models.Find(ref);
     SLUICE_RETURN_IF_ERROR(CheckMembers(destination));
+    SLUICE_RETURN_IF_ERROR(CheckNoWayBack(destination, source, op.version));
     input->destinations.push_back(GeometryOf(destination));
   }
   input->topology = MakeTopology();

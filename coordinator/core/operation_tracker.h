@@ -153,6 +153,8 @@ class OperationTracker {
   absl::Status Check(const SyncRequest& request, Operation& op);
   absl::Status CheckMembers(const Placement& placement) const;
   SourceChoice ChooseSource(const Placement& source) const;
+  absl::Status CheckNoWayBack(const Placement& destination,
+                              const Placement& source, Version version) const;
   absl::Status BindSync(Operation& op, ReshardInput* input, bool* pending);
   std::string SyncKey(const Operation& op, const ReshardInput& input) const;
   void AdmitSync(Operation& op);

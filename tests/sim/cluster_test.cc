@@ -96,5 +96,13 @@ TEST_CASE("broken streams, lost calls and repeated commands break nothing",
   RunSeeds("network", 40);
 }
 
+TEST_CASE("workers killed at any moment break nothing", "[sim]") {
+  RunSeeds("workers", 30);
+}
+
+TEST_CASE("everything at once breaks nothing", "[sim]") {
+  RunSeeds("everything", 70);
+}
+
 }  // namespace
 }  // namespace sluice::sim

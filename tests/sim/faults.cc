@@ -111,7 +111,7 @@ void Faults::One() {
       if (policy_.stop_coordinator) StopCoordinator();
       return;
     case 5:
-      if (policy_.break_streams) targets_.coordinator->BreakStream(agent);
+      if (policy_.break_streams) Break(agent);
       return;
     case 6:
       if (policy_.cut_agents) Cut(agent);
@@ -126,6 +126,14 @@ void Faults::One() {
         KillWorker(static_cast<size_t>(world_.random.Below(
             static_cast<int64_t>(targets_.workers.size()))));
       }
+  }
+}
+
+void Faults::Break(SimAgent& agent) {
+  if (targets_.trainers.empty() || world_.random.OneIn(2)) {
+    targets_.coordinator->BreakStream(agent);
+  } else {
+    world_.random.Pick(targets_.trainers)->BreakSession();
   }
 }
 

@@ -56,6 +56,8 @@ class Faults {
   void Next();
   void OnMoment(Moment moment, const std::string& who);
   void One();
+  // A stream to the coordinator, or a worker's session.
+  void Break(SimAgent& agent);
   void KillAgent(SimAgent& agent);
   void StopAgent(SimAgent& agent);
   void CrashCoordinator();

@@ -273,7 +273,13 @@ void SimAgent::Run(const agent::Reply& order) {
 }
 
 void SimAgent::Run(const agent::TellVersion& order) {
-  for (const auto& [id, callbacks] : sessions_) callbacks.on_version(order);
+  // On its way, news are lost with the session.
+  After(kLocal, [this, order] {
+    const auto sessions = sessions_;
+    for (const auto& [id, callbacks] : sessions) {
+      if (sessions_.contains(id)) callbacks.on_version(order);
+    }
+  });
 }
 
 // --- the stream

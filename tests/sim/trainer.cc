@@ -33,6 +33,16 @@ void Trainer::Kill() {
   Finish(absl::AbortedError("the worker died"));
 }
 
+void Trainer::BreakSession() {
+  if (!alive() || session_ == agent::SessionId()) return;
+  world_.history.Note(name(), " loses its session");
+  agent_.CloseSession(session_);
+  session_ = agent::SessionId();
+  ++attachment_;
+  attaching_ = lent_ = false;
+  AttachLater();
+}
+
 void Trainer::Finish(absl::Status status) {
   if (done_ == nullptr) return;
   std::exchange(done_, nullptr)(std::move(status));
@@ -51,16 +61,24 @@ void Trainer::Attach() {
     return;
   }
   attaching_ = true;
-  claimed_ = false;
   const uint64_t attachment = ++attachment_;
   SimAgent::SessionCallbacks callbacks;
   callbacks.on_version = [this, attachment](const agent::TellVersion& told) {
-    if (!alive() || attachment != attachment_ || told.placement != placement_) {
+    // News of memory that somebody else lent are not of this one.
+    if (!alive() || attachment != attachment_ || told.placement != placement_ ||
+        told.lender != session_) {
       return;
     }
     version_ = told.version;
     // Something else overwrites the memory: a load.
     if (told.version == Version() && !writing_) step_ = 0;
+    if (told.overwrite == 0) return;
+    agent_.Call(
+        [this, overwrite = told.overwrite](agent::CallId call) {
+          return agent::AcknowledgeOverwriteRequest{call, session_, "policy",
+                                                    placement_, overwrite};
+        },
+        [](absl::Status, const agent::ReplyBody&) {});
   };
   callbacks.on_broken = [this, attachment] {
     if (!alive() || attachment != attachment_) return;
@@ -116,7 +134,6 @@ void Trainer::Lend(const agent::GetPlacementReply& placement) {
   }
   if (!agent_.alive()) return;  // on_broken will say so
   buffer_ = agent_.device().Adopt(memory_);
-  claimed_ = true;
   agent::LendMemoryRequest request;
   request.session = session_;
   request.model = "policy";
@@ -139,9 +156,7 @@ void Trainer::Lend(const agent::GetPlacementReply& placement) {
         lent_ = status.ok() || absl::IsUnavailable(status);
         if (lent_) return;
         world_.history.Note(name(), " cannot lend: ", status.ToString());
-        // What was lent before is still there: news are of that. A claim that
-        // is not believed is not repeated.
-        claimed_ = false;
+        // A claim that is not believed is not repeated.
         version_ = Version();
         step_ = 0;
         After(absl::Milliseconds(100), [this] { FindPlacement(); });

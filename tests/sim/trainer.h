@@ -26,6 +26,8 @@ class Trainer : public Process {
   void Start();
   // Its memory is lost with it.
   void Kill();
+  // Its session with the living agent ends, news on their way with it.
+  void BreakSession();
 
   // Writes the content of a step inside a bracket.
   void Write(int64_t step, std::function<void(absl::Status)> done);
@@ -52,7 +54,6 @@ class Trainer : public Process {
   agent::SessionId session_;
   uint64_t attachment_ = 0;  // counts them
   bool attaching_ = false;
-  bool claimed_ = false;  // lending was asked for in this attachment
   bool lent_ = false;
   BufferId buffer_;
   bool writing_ = false;  // between BeginWrite and the last byte

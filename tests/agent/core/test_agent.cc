@@ -109,6 +109,11 @@ Effects TestAgent::Do(const Event& event) {
                prepare != nullptr && answer_prepares) {
       effects.Append(core_->Step(
           now, ExecutionPreparedEvent{prepare->operation, prepare_answer}));
+    } else if (const auto* told = std::get_if<TellVersion>(&effect);
+               told != nullptr && told->overwrite != 0 && answer_overwrites) {
+      effects.Append(core_->Step(
+          now, AcknowledgeOverwriteRequest{NewCall(), told->lender, told->model,
+                                           told->placement, told->overwrite}));
     }
   }
   return effects;

@@ -125,6 +125,7 @@ class TestAgent {
   // Whether the host answers at once.
   bool answer_allocations = true;
   bool answer_prepares = true;
+  bool answer_overwrites = true;  // as the lending worker
   absl::Status allocation_answer;
   absl::Status prepare_answer;
 
