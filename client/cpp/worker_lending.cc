@@ -60,9 +60,9 @@ void Worker::Impl::AcknowledgeOverwrite(const v1::VersionNews& news) {
       attachment_.stub().AcknowledgeOverwrite(&context, request, &response));
   if (!status.ok()) {
     LogWarn("an overwriting is not acknowledged",
-               {{"model", news.model()},
-                {"placement", news.placement()},
-                {"status", status.ToString()}});
+            {{"model", news.model()},
+             {"placement", news.placement()},
+             {"status", status.ToString()}});
   }
 }
 
