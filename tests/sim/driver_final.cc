@@ -167,29 +167,11 @@ void Driver::CheckLocations(const coordinator::LocateReply& reply) {
       const auto agent =
           std::find_if(setup_.agents.begin(), setup_.agents.end(),
                        [&](const SimAgent* a) { return a->name() == holder; });
-      const auto [status, body] = (*agent)->Ask([&](agent::CallId call) {
-        return agent::GetSamplesRequest{
-            call, (*agent)->checker(), {entry.sample_id}, {entry.key}};
-      });
-      if (!status.ok()) {
-        world_.history.Violation("the catalogue says that ", holder,
-                                 " holds sample ", entry.sample_id, ", key ",
-                                 entry.key,
-                                 "; it does not: ", status.ToString());
-        continue;
-      }
-      const auto place = std::get<agent::GetSamplesReply>(body).places.at(0);
-      const MemoryPtr memory = (*agent)->device().Get(place.buffer);
-      for (int64_t b = 0; b < entry.num_bytes(); ++b) {
-        if (memory->bytes.at(static_cast<size_t>(place.offset_bytes + b)) ==
-            Contents::SampleByte(entry, b)) {
-          continue;
-        }
-        world_.history.Violation("sample ", entry.sample_id, ", key ",
-                                 entry.key, " on ", holder, ": byte ", b,
-                                 " is wrong");
-        break;
-      }
+      const absl::Status status = (*agent)->CheckSample(entry);
+      if (status.ok()) continue;
+      world_.history.Violation("the catalogue says that ", holder,
+                               " holds sample ", entry.sample_id, ", key ",
+                               entry.key, "; it does not: ", status.ToString());
     }
   }
 }

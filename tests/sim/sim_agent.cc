@@ -187,8 +187,7 @@ void SimAgent::Register() {
           After(absl::ZeroDuration(), [this, reply] {
             registering_ = false;
             cluster_id_ = reply.cluster_id;
-            rank_ = reply.rank;
-            device_.set_rank(rank_);
+            NoteRank(reply.rank);
             Step(agent::RegisteredEvent{reply.rank, reply.epoch,
                                         reply.cluster_id});
           });
@@ -307,6 +306,10 @@ void SimAgent::Receive(const StreamPtr& stream, const Command& command) {
     epoch_ = command.epoch;
     Step(agent::StreamUpEvent{});
   }
+  // A Welcome may come before the answer of Register, as in the real host.
+  if (const auto* welcome = std::get_if<WelcomeCommand>(&command.body)) {
+    NoteRank(welcome->rank);
+  }
   NoteVersions(command);
   world_.history.Note("  ", name(), " gets ", command.id.value(), " ",
                       CommandText(command));
@@ -322,6 +325,12 @@ void SimAgent::StreamBroke(const StreamPtr& stream, absl::Duration delay) {
     stream_ = nullptr;
     Step(agent::StreamDownEvent{});
   });
+}
+
+void SimAgent::NoteRank(Rank rank) {
+  if (rank_ != kNoRank || rank == kNoRank) return;
+  rank_ = rank;
+  device_.set_rank(rank);
 }
 
 void SimAgent::NoteVersions(const Command& command) {
@@ -426,6 +435,26 @@ std::vector<CopyInventory> SimAgent::CopiesOf(const std::string& placement) {
   });
   if (!status.ok()) return {};
   return std::get<agent::GetPlacementReply>(body).copies;
+}
+
+absl::Status SimAgent::CheckSample(const SampleEntry& entry) {
+  const auto [status, body] = Ask([&](agent::CallId call) {
+    return agent::GetSamplesRequest{
+        call, checker_, {entry.sample_id}, {entry.key}};
+  });
+  if (!status.ok()) return status;
+  const auto place = std::get<agent::GetSamplesReply>(body).places.at(0);
+  const MemoryPtr memory = device_.Get(place.buffer);
+  for (int64_t b = 0; b < entry.num_bytes(); ++b) {
+    if (memory->bytes.at(static_cast<size_t>(place.offset_bytes + b)) ==
+        Contents::SampleByte(entry, b)) {
+      continue;
+    }
+    world_.history.Violation("sample ", entry.sample_id, ", key ", entry.key,
+                             " on ", name(), ": byte ", b, " is wrong");
+    break;
+  }
+  return absl::OkStatus();
 }
 
 void SimAgent::CheckCopies(const std::vector<std::string>& placements) {

@@ -69,6 +69,9 @@ class SimAgent : public AgentEnd {
   // --- looking in, at once and without a trace
   std::pair<absl::Status, agent::ReplyBody> Ask(const MakeEvent& make);
   // A violation if a published copy is not what its version must be.
+  // Compares the bytes of a sample tensor. Errors: as GetSamples, if the agent
+  // does not hold it.
+  absl::Status CheckSample(const SampleEntry& entry);
   void CheckCopies(const std::vector<std::string>& placements);
   std::vector<CopyInventory> CopiesOf(const std::string& placement);
   // The checker's own session.
@@ -91,6 +94,7 @@ class SimAgent : public AgentEnd {
   void Run(const agent::Reply& order);
   void Run(const agent::TellVersion& order);
   // Learns from a command which content a version is.
+  void NoteRank(Rank rank);
   void NoteVersions(const Command& command);
   void Receive(const StreamPtr& stream, const Command& command);
 

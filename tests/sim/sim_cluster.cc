@@ -227,6 +227,13 @@ void SimCluster::LookAround() {
     }
   }
   agent.CheckCopies(names);
+  if (!agent.running()) return;
+  for (const auto& [id, sample] : book_.put) {
+    // Some are gone, or were never here.
+    for (const SampleEntry& entry : sample.entries) {
+      agent.CheckSample(entry).IgnoreError();
+    }
+  }
 }
 
 // What is committed stays committed as long as the agent lives.
