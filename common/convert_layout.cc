@@ -16,13 +16,17 @@
 namespace sluice {
 namespace {
 
+// Slots of experts of one layer.
+constexpr int64_t kMaxSlots = int64_t{1} << 20;
+
 constexpr auto kParse = [](const auto& proto) { return FromProto(proto); };
 
 // Sizes that a rule lists; they are summed up later.
 template <typename Repeated>
 absl::Status ParseSizes(absl::string_view field, const Repeated& repeated,
-                        std::vector<int64_t>& sizes) {
-  SLUICE_RETURN_IF_ERROR(CheckCount(field, repeated.size(), kMaxStages));
+                        std::vector<int64_t>& sizes,
+                        int64_t limit = kMaxStages) {
+  SLUICE_RETURN_IF_ERROR(CheckCount(field, repeated.size(), limit));
   int64_t sum = 0;
   for (const int64_t size : repeated) {
     SLUICE_RETURN_IF_ERROR(CheckNotNegative(field, size));
@@ -66,6 +70,40 @@ v1::DimSplit ToProto(const DimSplit& split) {
   proto.set_driver_units(split.driver_units);
   proto.set_pad_units(split.pad_units);
   proto.mutable_sizes()->Add(split.sizes.begin(), split.sizes.end());
+  proto.mutable_parts()->Add(split.parts.begin(), split.parts.end());
+  return proto;
+}
+
+v1::ExpertRule ToProto(const ExpertRule& experts) {
+  v1::ExpertRule proto;
+  proto.mutable_axes()->Add(experts.axes.begin(), experts.axes.end());
+  proto.mutable_sizes()->Add(experts.sizes.begin(), experts.sizes.end());
+  proto.set_stacked(experts.stacked);
+  return proto;
+}
+
+v1::FlatRule ToProto(const FlatRule& flat) {
+  v1::FlatRule proto;
+  proto.mutable_axes()->Add(flat.axes.begin(), flat.axes.end());
+  proto.set_unit(flat.unit);
+  return proto;
+}
+
+v1::AxisRegroup ToProto(const AxisRegroup& regroup) {
+  v1::AxisRegroup proto;
+  proto.mutable_axes()->Add(regroup.axes.begin(), regroup.axes.end());
+  for (const MeshAxis& axis : regroup.into) {
+    proto.add_names(axis.name);
+    proto.add_sizes(axis.size);
+  }
+  return proto;
+}
+
+v1::ExpertMap ToProto(const ExpertMap& map) {
+  v1::ExpertMap proto;
+  proto.set_first_layer(map.first_layer);
+  proto.set_num_layers(map.num_layers);
+  proto.mutable_slots()->Add(map.slots.begin(), map.slots.end());
   return proto;
 }
 
@@ -87,6 +125,11 @@ v1::LayoutRule ToProto(const LayoutRule& rule) {
   proto.set_fuse_dim(rule.fuse_dim);
   proto.set_interleave(rule.interleave);
   proto.set_optional(rule.optional);
+  proto.mutable_dim_order()->Add(rule.dim_order.begin(), rule.dim_order.end());
+  if (rule.experts != ExpertRule()) {
+    *proto.mutable_experts() = ToProto(rule.experts);
+  }
+  if (rule.flat != FlatRule()) *proto.mutable_flat() = ToProto(rule.flat);
   return proto;
 }
 
@@ -100,6 +143,9 @@ v1::Layout ToProto(const Layout& layout) {
                                     layout.replica_axes.end());
   AppendProtos(layout.rules, *proto.mutable_rules());
   AppendProtos(layout.explicit_ranks, *proto.mutable_explicit_ranks());
+  AppendProtos(layout.regroups, *proto.mutable_regroups());
+  proto.set_chunk_layers(layout.chunk_layers);
+  AppendProtos(layout.expert_maps, *proto.mutable_expert_maps());
   return proto;
 }
 
@@ -146,7 +192,59 @@ absl::StatusOr<DimSplit> FromProto(const v1::DimSplit& proto) {
   SLUICE_RETURN_IF_ERROR(CheckNotNegative("pad_units", proto.pad_units()));
   split.pad_units = proto.pad_units();
   SLUICE_RETURN_IF_ERROR(ParseSizes("sizes", proto.sizes(), split.sizes));
+  SLUICE_RETURN_IF_ERROR(ParseSizes("parts", proto.parts(), split.parts));
   return split;
+}
+
+absl::StatusOr<ExpertRule> FromProto(const v1::ExpertRule& proto) {
+  ExpertRule experts;
+  SLUICE_RETURN_IF_ERROR(ParseNames("experts.axes", proto.axes(), kMaxAxes,
+                                    kMaxAxisNameBytes, experts.axes));
+  SLUICE_RETURN_IF_ERROR(
+      ParseSizes("experts.sizes", proto.sizes(), experts.sizes));
+  experts.stacked = proto.stacked();
+  return experts;
+}
+
+absl::StatusOr<FlatRule> FromProto(const v1::FlatRule& proto) {
+  FlatRule flat;
+  SLUICE_RETURN_IF_ERROR(ParseNames("flat.axes", proto.axes(), kMaxAxes,
+                                    kMaxAxisNameBytes, flat.axes));
+  SLUICE_RETURN_IF_ERROR(
+      CheckRange("flat.unit", proto.unit(), 0, int64_t{1} << 32));
+  flat.unit = proto.unit() == 0 ? 1 : proto.unit();
+  return flat;
+}
+
+absl::StatusOr<AxisRegroup> FromProto(const v1::AxisRegroup& proto) {
+  AxisRegroup regroup;
+  SLUICE_RETURN_IF_ERROR(ParseNames("regroups.axes", proto.axes(), kMaxAxes,
+                                    kMaxAxisNameBytes, regroup.axes));
+  std::vector<std::string> names;
+  SLUICE_RETURN_IF_ERROR(ParseNames("regroups.names", proto.names(), kMaxAxes,
+                                    kMaxAxisNameBytes, names));
+  if (proto.sizes_size() != proto.names_size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("regroups.sizes: expected ", proto.names_size(),
+                     " sizes, found ", proto.sizes_size()));
+  }
+  for (int i = 0; i < proto.sizes_size(); ++i) {
+    SLUICE_RETURN_IF_ERROR(
+        CheckRange("regroups.sizes", proto.sizes(i), 0, kMaxMeshSize));
+    regroup.into.push_back({names[static_cast<size_t>(i)], proto.sizes(i)});
+  }
+  return regroup;
+}
+
+absl::StatusOr<ExpertMap> FromProto(const v1::ExpertMap& proto) {
+  ExpertMap map;
+  SLUICE_RETURN_IF_ERROR(CheckNotNegative("first_layer", proto.first_layer()));
+  map.first_layer = proto.first_layer();
+  SLUICE_RETURN_IF_ERROR(CheckNotNegative("num_layers", proto.num_layers()));
+  map.num_layers = proto.num_layers();
+  SLUICE_RETURN_IF_ERROR(
+      ParseSizes("slots", proto.slots(), map.slots, kMaxSlots));
+  return map;
 }
 
 absl::StatusOr<StageRule> FromProto(v1::StageRule proto) {
@@ -180,6 +278,15 @@ absl::StatusOr<LayoutRule> FromProto(const v1::LayoutRule& proto) {
   SLUICE_RETURN_IF_ERROR(CheckNotNegative("interleave", proto.interleave()));
   rule.interleave = proto.interleave();
   rule.optional = proto.optional();
+  SLUICE_RETURN_IF_ERROR(
+      CheckCount("dim_order", proto.dim_order_size(), kMaxDims));
+  for (const int32_t dim : proto.dim_order()) {
+    SLUICE_RETURN_IF_ERROR(
+        CheckRange("dim_order", dim, 0, proto.dim_order_size() - 1));
+    rule.dim_order.push_back(dim);
+  }
+  SLUICE_ASSIGN_OR_RETURN(rule.experts, FromProto(proto.experts()));
+  SLUICE_ASSIGN_OR_RETURN(rule.flat, FromProto(proto.flat()));
   return rule;
 }
 
@@ -200,6 +307,13 @@ absl::StatusOr<Layout> FromProto(const v1::Layout& proto) {
   SLUICE_RETURN_IF_ERROR(ParseRepeated("explicit_ranks", proto.explicit_ranks(),
                                        kMaxMeshSize, kParse,
                                        layout.explicit_ranks));
+  SLUICE_RETURN_IF_ERROR(ParseRepeated("regroups", proto.regroups(), kMaxAxes,
+                                       kParse, layout.regroups));
+  SLUICE_RETURN_IF_ERROR(
+      CheckNotNegative("chunk_layers", proto.chunk_layers()));
+  layout.chunk_layers = proto.chunk_layers();
+  SLUICE_RETURN_IF_ERROR(ParseRepeated("expert_maps", proto.expert_maps(),
+                                       kMaxRules, kParse, layout.expert_maps));
   return layout;
 }
 

@@ -32,6 +32,10 @@ v1::Mesh ToProto(const NamedMesh& mesh);
 // `agents`: names by mesh index.
 v1::Mesh ToProto(const Mesh& mesh, absl::Span<const std::string> agents);
 v1::DimSplit ToProto(const DimSplit& split);
+v1::ExpertRule ToProto(const ExpertRule& experts);
+v1::FlatRule ToProto(const FlatRule& flat);
+v1::AxisRegroup ToProto(const AxisRegroup& regroup);
+v1::ExpertMap ToProto(const ExpertMap& map);
 v1::StageRule ToProto(StageRule stage);
 v1::LayoutRule ToProto(const LayoutRule& rule);
 v1::Layout ToProto(const Layout& layout);
@@ -41,6 +45,10 @@ absl::StatusOr<MeshAxis> FromProto(const v1::MeshAxis& proto);
 // twice. Attributes are dropped: nothing reads them.
 absl::StatusOr<NamedMesh> FromProto(const v1::Mesh& proto);
 absl::StatusOr<DimSplit> FromProto(const v1::DimSplit& proto);
+absl::StatusOr<ExpertRule> FromProto(const v1::ExpertRule& proto);
+absl::StatusOr<FlatRule> FromProto(const v1::FlatRule& proto);
+absl::StatusOr<AxisRegroup> FromProto(const v1::AxisRegroup& proto);
+absl::StatusOr<ExpertMap> FromProto(const v1::ExpertMap& proto);
 // Unknown rules are refused; 0 is kAll.
 absl::StatusOr<StageRule> FromProto(v1::StageRule proto);
 absl::StatusOr<LayoutRule> FromProto(const v1::LayoutRule& proto);

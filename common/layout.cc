@@ -7,6 +7,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "common/layout_axes.h"
 #include "common/layout_resolve.h"
 #include "common/status_macros.h"
 
@@ -35,146 +36,74 @@ absl::StatusOr<RankLayout> ExpandExplicit(const ModelSpec& model,
 absl::StatusOr<std::vector<TensorClass>> ClassifyExplicit(
     const ModelSpec& model, const Layout& layout, const Mesh& mesh) {
   SLUICE_RETURN_IF_ERROR(CheckExplicitCount(layout, mesh));
-  const auto num_ranks = static_cast<size_t>(mesh.size());
-  std::vector<std::vector<std::vector<Box>>> boxes(
-      model.tensors.size(), std::vector<std::vector<Box>>(num_ranks));
-  for (size_t i = 0; i < num_ranks; ++i) {
-    SLUICE_ASSIGN_OR_RETURN(
-        const RankLayout rank,
-        ExpandExplicit(model, layout, mesh, static_cast<int64_t>(i)));
+  std::vector<std::vector<TensorClass::Holder>> holders(model.tensors.size());
+  for (int64_t i = 0; i < mesh.size(); ++i) {
+    SLUICE_ASSIGN_OR_RETURN(const RankLayout rank,
+                            ExpandExplicit(model, layout, mesh, i));
     for (const View& view : rank.views) {  // ascending (tensor, box)
-      auto& held = boxes[static_cast<size_t>(view.tensor.value())][i];
-      if (held.empty() || held.back() != view.box) held.push_back(view.box);
+      auto& held = holders[static_cast<size_t>(view.tensor.value())];
+      if (held.empty() || held.back().mesh_index != i) held.push_back({i, {}});
+      std::vector<Box>& boxes = held.back().boxes;
+      if (boxes.empty() || boxes.back() != view.box) boxes.push_back(view.box);
     }
   }
-  using Key = std::tuple<int, Shape, std::vector<std::vector<Box>>>;
+  using Key = std::tuple<int, Shape, std::vector<TensorClass::Holder>>;
   absl::flat_hash_map<Key, size_t> index;
   std::vector<TensorClass> classes;
   for (size_t t = 0; t < model.tensors.size(); ++t) {
     const TensorSpec& tensor = model.tensors[t];
-    const auto [it, inserted] = index.try_emplace(
-        Key{static_cast<int>(tensor.dtype), tensor.shape, std::move(boxes[t])},
-        classes.size());
+    const auto [it, inserted] =
+        index.try_emplace(Key{static_cast<int>(tensor.dtype), tensor.shape,
+                              std::move(holders[t])},
+                          classes.size());
     if (inserted) classes.push_back({{}, std::get<2>(it->first)});
     classes[it->second].tensors.push_back(TensorIndex(static_cast<int32_t>(t)));
   }
   return classes;
 }
 
-// What one member of a parameter brings, per dimension.
-struct MemberPlace {
-  std::vector<Interval> held;
-  Shape extents;
+// The bytes of a mesh index's buffer, each kind of parameter looked at once.
+class BufferSizes {
+ public:
+  explicit BufferSizes(const ResolvedLayout& resolved) : resolved_(resolved) {}
 
-  // Whether it takes no room: no element and no padding.
-  bool empty() const {
-    return std::find(extents.begin(), extents.end(), 0) != extents.end();
+  absl::StatusOr<int64_t> On(int64_t mesh_index) {
+    int64_t bytes = 0;
+    for (const std::vector<ParamPattern>* patterns :
+         resolved_.PatternsOf(mesh_index)) {
+      for (const ParamPattern& pattern : *patterns) {
+        SLUICE_ASSIGN_OR_RETURN(const int64_t one,
+                                BytesOf(pattern, mesh_index));
+        bytes += one * static_cast<int64_t>(pattern.instances.size());
+      }
+    }
+    return bytes;
   }
+
+ private:
+  // One instance's bytes, aligned.
+  absl::StatusOr<int64_t> BytesOf(const ParamPattern& pattern,
+                                  int64_t mesh_index) {
+    const auto [it, inserted] =
+        known_.try_emplace({&pattern, pattern.LooksOn(mesh_index)}, 0);
+    if (!inserted) return it->second;
+    SLUICE_ASSIGN_OR_RETURN(const std::optional<ParamShape> shape,
+                            resolved_.ShapeOf(pattern, mesh_index));
+    if (!shape.has_value()) return 0;
+    RankLayout packed;
+    packed.params.push_back({"", shape->dtype, shape->shape, 0});
+    PackParams(packed);
+    it->second = packed.buffer_bytes;
+    return it->second;
+  }
+
+  const ResolvedLayout& resolved_;
+  absl::flat_hash_map<std::pair<const ParamPattern*, std::vector<int64_t>>,
+                      int64_t>
+      known_;
 };
 
-MemberPlace PlaceOf(const ResolvedClass& c, int64_t mesh_index) {
-  MemberPlace place;
-  for (int d = 0; d < static_cast<int>(c.shape.size()); ++d) {
-    place.held.push_back(c.Held(d, mesh_index));
-    place.extents.push_back(c.LocalExtent(d, mesh_index));
-  }
-  return place;
-}
-
-// Lays fused members side by side along fuse_dim, group by group.
-void PlaceMembers(const std::vector<MemberPlace>& places,
-                  const std::vector<int64_t>& group_sizes, int64_t groups,
-                  size_t fuse_dim, ParamShape& out) {
-  const std::vector<int64_t> strides = RowMajorStrides(out.shape);
-  int64_t next = 0;
-  for (int64_t g = 0; g < groups; ++g) {
-    for (size_t m = 0; m < places.size(); ++m) {
-      if (places[m].empty()) continue;
-      std::vector<Interval> dims = places[m].held;
-      int64_t taken = places[m].extents[fuse_dim];
-      if (groups > 1) {
-        Interval& along = dims[fuse_dim];
-        along = {std::max(along.lo, g * group_sizes[m]),
-                 std::min(along.hi, (g + 1) * group_sizes[m])};
-        taken = along.size();
-      }
-      Box box(std::move(dims));
-      if (!box.empty()) {
-        out.views.push_back(
-            {m, std::move(box), next * strides[fuse_dim], strides});
-      }
-      next += taken;
-    }
-  }
-}
-
 }  // namespace
-
-absl::StatusOr<std::optional<ParamShape>> ResolvedLayout::ShapeOf(
-    const ParamPattern& pattern, int64_t mesh_index) const {
-  const ResolvedClass& first =
-      classes_[static_cast<size_t>(pattern.classes[0])];
-  ParamShape out;
-  out.dtype = first.dtype;
-  if (first.rule->fuse_index < 0) {
-    const MemberPlace place = PlaceOf(first, mesh_index);
-    if (place.empty()) return std::optional<ParamShape>();
-    out.shape = place.extents;
-    Box box(place.held);
-    if (!box.empty()) {
-      out.views.push_back({0, std::move(box), 0, RowMajorStrides(out.shape)});
-    }
-    return std::optional<ParamShape>(std::move(out));
-  }
-  // Fused: the extents along fuse_dim add up, the others agree.
-  const auto fuse_dim = static_cast<size_t>(first.rule->fuse_dim);
-  const int64_t groups = std::max<int64_t>(first.rule->interleave, 1);
-  std::vector<MemberPlace> places;
-  std::vector<int64_t> group_sizes;
-  for (const int32_t index : pattern.classes) {
-    const ResolvedClass& c = classes_[static_cast<size_t>(index)];
-    places.push_back(PlaceOf(c, mesh_index));
-    group_sizes.push_back(c.shape[fuse_dim] / groups);
-    if (places.back().empty()) continue;
-    const Shape& extents = places.back().extents;
-    if (out.shape.empty()) {
-      out.shape = extents;
-      continue;
-    }
-    for (size_t d = 0; d < extents.size(); ++d) {
-      if (d == fuse_dim || extents[d] == out.shape[d]) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat("local parameter \"", pattern.instances[0].name,
-                       "\": fused members \"", first.rule->pattern, "\" and \"",
-                       c.rule->pattern, "\" have ", out.shape[d], " and ",
-                       extents[d], " elements in dimension ", d, " on rank ",
-                       mesh_->ranks[static_cast<size_t>(mesh_index)].value()));
-    }
-    out.shape[fuse_dim] += extents[fuse_dim];
-  }
-  if (out.shape.empty()) return std::optional<ParamShape>();
-  PlaceMembers(places, group_sizes, groups, fuse_dim, out);
-  return std::optional<ParamShape>(std::move(out));
-}
-
-absl::StatusOr<RankLayout> ResolvedLayout::Expand(int64_t mesh_index) const {
-  RankLayout out;
-  for (const ParamPattern& pattern : PatternsOf(mesh_index)) {
-    SLUICE_ASSIGN_OR_RETURN(const std::optional<ParamShape> shape,
-                            ShapeOf(pattern, mesh_index));
-    if (!shape.has_value()) continue;
-    for (const ParamPattern::Instance& instance : pattern.instances) {
-      const auto param = static_cast<int32_t>(out.params.size());
-      out.params.push_back({instance.name, shape->dtype, shape->shape, 0});
-      for (const ParamShape::MemberView& view : shape->views) {
-        out.views.push_back({instance.members[view.member], view.box, param,
-                             view.offset, view.strides});
-      }
-    }
-  }
-  SortRankLayout(out);
-  return out;
-}
 
 absl::StatusOr<RankLayout> ExpandLayout(const ModelSpec& model,
                                         const Layout& layout, const Mesh& mesh,
@@ -226,28 +155,54 @@ absl::StatusOr<std::vector<TensorClass>> ClassifyLayout(const ModelSpec& model,
   for (const ResolvedClass& c : resolved.classes()) {
     TensorClass& made = out.emplace_back();
     made.tensors = c.tensors;
-    made.boxes.resize(static_cast<size_t>(mesh.size()));
-    for (int64_t i = 0; i < mesh.size(); ++i) {
-      if (!resolved.OnStage(c, i)) continue;
-      std::optional<Box> box = c.BoxOn(i);
-      if (box.has_value()) {
-        made.boxes[static_cast<size_t>(i)].push_back(*std::move(box));
+    for (const int64_t i : resolved.HoldersOf(c)) {
+      std::vector<Box> boxes;
+      for (LocalPiece& piece : c.PiecesOn(i)) {
+        boxes.push_back(std::move(piece.box));
       }
+      if (!boxes.empty()) made.holders.push_back({i, std::move(boxes)});
     }
   }
   return out;
 }
 
+absl::Span<const Box> TensorClass::BoxesOn(int64_t mesh_index) const {
+  const auto it = std::partition_point(holders.begin(), holders.end(),
+                                       [mesh_index](const Holder& holder) {
+                                         return holder.mesh_index < mesh_index;
+                                       });
+  if (it == holders.end() || it->mesh_index != mesh_index) return {};
+  return it->boxes;
+}
+
+absl::StatusOr<std::vector<int64_t>> LayoutBytesOnAll(const ModelSpec& model,
+                                                      const Layout& layout,
+                                                      const Mesh& mesh) {
+  std::vector<int64_t> bytes;
+  if (!layout.explicit_ranks.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(const std::vector<RankLayout> ranks,
+                            ExpandLayoutOnAll(model, layout, mesh));
+    for (const RankLayout& rank : ranks) bytes.push_back(rank.buffer_bytes);
+    return bytes;
+  }
+  SLUICE_ASSIGN_OR_RETURN(const ResolvedLayout resolved,
+                          ResolvedLayout::Create(model, layout, mesh));
+  BufferSizes sizes(resolved);
+  for (int64_t i = 0; i < mesh.size(); ++i) {
+    SLUICE_ASSIGN_OR_RETURN(const int64_t one, sizes.On(i));
+    bytes.push_back(one);
+  }
+  return bytes;
+}
+
 int64_t ReplicaOf(const Layout& layout, const Mesh& mesh, int64_t mesh_index) {
-  return mesh.PositionOver(mesh_index, layout.replica_axes).first;
+  const absl::StatusOr<LayoutAxes> axes = LayoutAxes::Create(layout, mesh);
+  return axes.ok() ? axes->PositionOver(mesh_index, layout.replica_axes) : 0;
 }
 
 int64_t NumReplicas(const Layout& layout, const Mesh& mesh) {
-  int64_t count = 1;
-  for (const std::string& axis : layout.replica_axes) {
-    count *= mesh.AxisSize(axis);
-  }
-  return count;
+  const absl::StatusOr<LayoutAxes> axes = LayoutAxes::Create(layout, mesh);
+  return axes.ok() ? axes->CountOver(layout.replica_axes) : 1;
 }
 
 }  // namespace sluice

@@ -6,11 +6,13 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "common/box.h"
 #include "common/mesh.h"
 #include "common/model.h"
 
@@ -33,8 +35,37 @@ struct DimSplit {
   int64_t pad_units = 0;
   // Not empty: units per position, instead of blocks; their sum is n.
   std::vector<int64_t> sizes;
+  // Not empty: the dimension is these parts (elements, of which `unit` divides
+  // each) one after the other, and each part is dealt by itself: a position
+  // holds its share of every part, side by side (a stored gate-up or q-k-v).
+  std::vector<int64_t> parts;
 
   friend bool operator==(const DimSplit&, const DimSplit&) = default;
+};
+
+// Which agents hold which {expert} of a rule, and where on them.
+struct ExpertRule {
+  // The layer's experts, or their slots (ExpertMap), are dealt over these axes
+  // in blocks of ceil(n/p). Empty = each agent has them all.
+  std::vector<std::string> axes;
+  std::vector<int64_t> sizes;  // not empty: slots per position, instead
+  // The experts of one local name on one agent are slices of one parameter,
+  // along a new leading dimension, by slot; each slice may be fused.
+  bool stacked = false;
+
+  friend bool operator==(const ExpertRule&, const ExpertRule&) = default;
+};
+
+// A flat shard: what the splits leave of a tensor is flattened; tensors of one
+// local name are joined, in order of (fuse_index, place in the model); the
+// whole is dealt over `axes` in equal ranges, the last ones shorter or empty
+// and padded. Each agent's parameter is its range, one-dimensional. In use
+// where `axes` is not empty.
+struct FlatRule {
+  std::vector<std::string> axes;
+  int64_t unit = 1;  // the length of a range is rounded up to a multiple
+
+  friend bool operator==(const FlatRule&, const FlatRule&) = default;
 };
 
 // On which pipeline stages a rule's tensors live.
@@ -52,7 +83,9 @@ struct LayoutRule {
   // exactly one rule.
   std::string pattern;
   // Local parameter's name; "{layer}" is the stage-local layer number,
-  // "{global_layer}" the model's, "{expert}" the expert's. Empty = same name.
+  // "{global_layer}" the model's; "{chunk}" and "{chunk_layer}" number the
+  // stage's chunks and the layers of one; "{expert}" is the expert's number,
+  // "{local_expert}" its slot on the agent. Empty = same name.
   std::string local_name;
   // Name on the last stage if it differs there (kFirstAndLast). Empty = same.
   std::string last_stage_name;
@@ -67,21 +100,53 @@ struct LayoutRule {
   // An agent holds, group by group, the parts of each member that are its own
   // (whole groups where the split is by groups). One view per group and member.
   int64_t interleave = 0;
+  // Not empty: the order of the logical dimensions in memory, slowest first
+  // ({1, 0} = transposed); it has each dimension once.
+  std::vector<int> dim_order;
+  ExpertRule experts;
+  FlatRule flat;
   // A rule that matches no tensor is an error unless it is optional (biases).
   bool optional = false;
 
   friend bool operator==(const LayoutRule&, const LayoutRule&) = default;
 };
 
+// A second grid over the same agents: some mesh axes, taken together (the last
+// fastest), are factored anew into axes of other names.
+struct AxisRegroup {
+  std::vector<std::string> axes;
+  std::vector<MeshAxis> into;  // last fastest; one size may be 0 = what is left
+
+  friend bool operator==(const AxisRegroup&, const AxisRegroup&) = default;
+};
+
+// Which expert stands in which slot, where that is not expert = slot; an expert
+// in several slots is held by several agents.
+struct ExpertMap {
+  int64_t first_layer = 0;
+  int64_t num_layers = 0;  // 0 = every layer
+  std::vector<int64_t> slots;
+
+  friend bool operator==(const ExpertMap&, const ExpertMap&) = default;
+};
+
 struct Layout {
   std::string name;
+  // Further axes, usable wherever an axis of the mesh is.
+  std::vector<AxisRegroup> regroups;
   // Mesh axis whose coordinate is the pipeline stage; empty = no stages.
   std::string stage_axis;
-  // Not empty: layers per stage; else blocks of ceil(layers/stages).
+  // Not empty: layers per stage; else blocks of ceil(layers/stages). With k
+  // times as many entries as stages, entry c is chunk c, on stage c % stages
+  // (virtual stages).
   std::vector<int64_t> stage_layers;
+  // Not 0: chunks of so many layers, chunk c on stage c % stages.
+  int64_t chunk_layers = 0;
   // Axes along which a placement is replicated as a whole (data parallel): each
   // coordinate over them is one *replica* that publishes versions on its own.
   std::vector<std::string> replica_axes;
+  // For rules that deal experts over axes; at most one for each layer.
+  std::vector<ExpertMap> expert_maps;
   std::vector<LayoutRule> rules;
   // Explicit views by mesh index, instead of rules, where not empty.
   std::vector<RankLayout> explicit_ranks;
@@ -103,14 +168,27 @@ absl::StatusOr<RankLayout> ExpandLayout(const ModelSpec& model,
 absl::StatusOr<std::vector<RankLayout>> ExpandLayoutOnAll(
     const ModelSpec& model, const Layout& layout, const Mesh& mesh);
 
-// Tensors that are held alike: same rule, shape, dtype and pipeline stage; they
-// differ by layer or expert only. The planner works per class.
+// Tensors that are held alike: same rule, shape, dtype and agents; they differ
+// by layer or expert only. The planner works per class.
 struct TensorClass {
+  // What one agent holds of each tensor of the class: disjoint boxes, at least
+  // one. A box may lie in several views (an interleaved member has one per
+  // group).
+  struct Holder {
+    int64_t mesh_index = 0;
+    std::vector<Box> boxes;
+    friend bool operator==(const Holder&, const Holder&) = default;
+    template <typename H>
+    friend H AbslHashValue(H h, const Holder& holder) {
+      return H::combine(std::move(h), holder.mesh_index, holder.boxes);
+    }
+  };
+
   std::vector<TensorIndex> tensors;  // ascending
-  // boxes[mesh_index]: what each agent holds of each tensor of the class;
-  // several boxes where it holds disjoint parts, none where it holds nothing.
-  // A box may lie in several views (an interleaved member has one per group).
-  std::vector<std::vector<Box>> boxes;
+  std::vector<Holder> holders;       // ascending mesh index
+
+  // Returns what one agent holds; empty if nothing.
+  absl::Span<const Box> BoxesOn(int64_t mesh_index) const;
 };
 
 // Returns the classes of a layout, ordered by first tensor; each tensor is in
@@ -118,6 +196,13 @@ struct TensorClass {
 absl::StatusOr<std::vector<TensorClass>> ClassifyLayout(const ModelSpec& model,
                                                         const Layout& layout,
                                                         const Mesh& mesh);
+
+// Returns the size of every mesh index's buffer: entry i equals
+// ExpandLayout(.., i)->buffer_bytes, without expanding. Errors: as
+// ExpandLayout.
+absl::StatusOr<std::vector<int64_t>> LayoutBytesOnAll(const ModelSpec& model,
+                                                      const Layout& layout,
+                                                      const Mesh& mesh);
 
 // Checks a layout by itself: every element of every tensor is held at least
 // once by each replica, views lie inside their tensors and their parameters,

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/layout.h"
+#include "common/layout_axes.h"
 #include "common/layout_coverage.h"
 #include "common/layout_resolve.h"
 #include "common/status_macros.h"
@@ -17,21 +19,46 @@ int32_t RankAt(const Mesh& mesh, int64_t mesh_index) {
   return mesh.ranks[static_cast<size_t>(mesh_index)].value();
 }
 
+// The mesh indices of each replica, and the replica of each mesh index.
+struct Replicas {
+  std::vector<std::vector<int64_t>> indices;
+  std::vector<size_t> of_index;
+};
+
+absl::StatusOr<Replicas> ReplicasOf(const Layout& layout, const Mesh& mesh) {
+  SLUICE_ASSIGN_OR_RETURN(const LayoutAxes axes,
+                          LayoutAxes::Create(layout, mesh));
+  for (const std::string& axis : layout.replica_axes) {
+    SLUICE_RETURN_IF_ERROR(axes.Require(
+        axis, absl::StrCat("layout \"", layout.name, "\", replica axes")));
+  }
+  Replicas out;
+  out.indices.resize(static_cast<size_t>(axes.CountOver(layout.replica_axes)));
+  for (int64_t i = 0; i < mesh.size(); ++i) {
+    out.of_index.push_back(
+        static_cast<size_t>(axes.PositionOver(i, layout.replica_axes)));
+    out.indices[out.of_index.back()].push_back(i);
+  }
+  return out;
+}
+
 // Every replica holds every element of the class's tensors.
 absl::Status CheckCoverage(const ModelSpec& model, const Layout& layout,
                            const Mesh& mesh, const TensorClass& c,
-                           const std::vector<std::vector<int64_t>>& replicas) {
+                           const Replicas& replicas) {
   const TensorSpec& tensor = model.tensor(c.tensors[0]);
-  for (size_t replica = 0; replica < replicas.size(); ++replica) {
-    std::vector<Box> boxes;
-    for (const int64_t index : replicas[replica]) {
-      const std::vector<Box>& held = c.boxes[static_cast<size_t>(index)];
-      boxes.insert(boxes.end(), held.begin(), held.end());
-    }
-    const std::optional<Box> hole = FindHole(tensor.shape, std::move(boxes));
+  std::vector<std::vector<Box>> held(replicas.indices.size());
+  for (const TensorClass::Holder& holder : c.holders) {
+    std::vector<Box>& boxes =
+        held[replicas.of_index[static_cast<size_t>(holder.mesh_index)]];
+    boxes.insert(boxes.end(), holder.boxes.begin(), holder.boxes.end());
+  }
+  for (size_t replica = 0; replica < held.size(); ++replica) {
+    const std::optional<Box> hole =
+        FindHole(tensor.shape, std::move(held[replica]));
     if (!hole.has_value()) continue;
     std::vector<int32_t> ranks;
-    for (const int64_t index : replicas[replica]) {
+    for (const int64_t index : replicas.indices[replica]) {
       ranks.push_back(RankAt(mesh, index));
     }
     return absl::InvalidArgumentError(absl::StrCat(
@@ -93,24 +120,31 @@ absl::Status CheckExplicitRank(const ModelSpec& model, const Layout& layout,
   return absl::OkStatus();
 }
 
-// One representative of each pattern of one mesh index.
+using Looks = std::pair<const ParamPattern*, std::vector<int64_t>>;
+
+// One representative of each pattern of one mesh index, unless `seen` has one
+// that looks alike.
 absl::Status CheckPatterns(const ModelSpec& model, const Layout& layout,
                            const ResolvedLayout& resolved, int64_t mesh_index,
-                           int32_t rank) {
-  for (const ParamPattern& pattern : resolved.PatternsOf(mesh_index)) {
-    SLUICE_ASSIGN_OR_RETURN(const std::optional<ParamShape> shape,
-                            resolved.ShapeOf(pattern, mesh_index));
-    if (!shape.has_value()) continue;
-    const ParamPattern::Instance& instance = pattern.instances[0];
-    std::vector<View> views;
-    for (const ParamShape::MemberView& view : shape->views) {
-      views.push_back({instance.members[view.member], view.box, 0, view.offset,
-                       view.strides});
+                           int32_t rank, absl::flat_hash_set<Looks>& seen) {
+  for (const std::vector<ParamPattern>* patterns :
+       resolved.PatternsOf(mesh_index)) {
+    for (const ParamPattern& pattern : *patterns) {
+      if (!seen.emplace(&pattern, pattern.LooksOn(mesh_index)).second) continue;
+      SLUICE_ASSIGN_OR_RETURN(const std::optional<ParamShape> shape,
+                              resolved.ShapeOf(pattern, mesh_index));
+      if (!shape.has_value()) continue;
+      const ParamPattern::Instance& instance = pattern.instances[0];
+      std::vector<View> views;
+      for (const ParamShape::MemberView& view : shape->views) {
+        views.push_back({instance.members[view.member], view.box, 0,
+                         view.offset, view.strides});
+      }
+      std::vector<const View*> pointers;
+      for (const View& view : views) pointers.push_back(&view);
+      const LocalParam param{instance.name, shape->dtype, shape->shape, 0};
+      SLUICE_RETURN_IF_ERROR(CheckMemory(model, layout, param, pointers, rank));
     }
-    std::vector<const View*> pointers;
-    for (const View& view : views) pointers.push_back(&view);
-    const LocalParam param{instance.name, shape->dtype, shape->shape, 0};
-    SLUICE_RETURN_IF_ERROR(CheckMemory(model, layout, param, pointers, rank));
   }
   return absl::OkStatus();
 }
@@ -120,12 +154,7 @@ absl::Status CheckPatterns(const ModelSpec& model, const Layout& layout,
 absl::Status CheckLayout(const ModelSpec& model, const Layout& layout,
                          const Mesh& mesh) {
   SLUICE_RETURN_IF_ERROR(mesh.Validate());
-  for (const std::string& axis : layout.replica_axes) {
-    if (mesh.FindAxis(axis) >= 0) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("layout \"", layout.name, "\", replica axes: axis \"",
-                     axis, "\" is unknown to mesh ", mesh.ToString()));
-  }
+  SLUICE_ASSIGN_OR_RETURN(const Replicas replicas, ReplicasOf(layout, mesh));
   if (!layout.explicit_ranks.empty()) {
     SLUICE_ASSIGN_OR_RETURN(const std::vector<RankLayout> ranks,
                             ExpandLayoutOnAll(model, layout, mesh));
@@ -136,18 +165,14 @@ absl::Status CheckLayout(const ModelSpec& model, const Layout& layout,
   } else {
     SLUICE_ASSIGN_OR_RETURN(const ResolvedLayout resolved,
                             ResolvedLayout::Create(model, layout, mesh));
+    absl::flat_hash_set<Looks> seen;
     for (int64_t i = 0; i < mesh.size(); ++i) {
       SLUICE_RETURN_IF_ERROR(
-          CheckPatterns(model, layout, resolved, i, RankAt(mesh, i)));
+          CheckPatterns(model, layout, resolved, i, RankAt(mesh, i), seen));
     }
   }
   SLUICE_ASSIGN_OR_RETURN(const std::vector<TensorClass> classes,
                           ClassifyLayout(model, layout, mesh));
-  std::vector<std::vector<int64_t>> replicas(
-      static_cast<size_t>(NumReplicas(layout, mesh)));
-  for (int64_t i = 0; i < mesh.size(); ++i) {
-    replicas[static_cast<size_t>(ReplicaOf(layout, mesh, i))].push_back(i);
-  }
   for (const TensorClass& c : classes) {
     SLUICE_RETURN_IF_ERROR(CheckCoverage(model, layout, mesh, c, replicas));
   }

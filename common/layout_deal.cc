@@ -28,13 +28,42 @@ absl::Status CheckOptions(const DimSplit& split, int64_t size) {
         " or pad_units ", split.pad_units, " is negative"));
   }
   const int options = (split.driver_units != 0) + (split.pad_units != 0) +
-                      (!split.sizes.empty());
+                      (!split.sizes.empty()) + (!split.parts.empty());
   if (options > 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("dimension ", split.dim,
-                     ": driver_units, pad_units and sizes exclude each other"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "dimension ", split.dim,
+        ": driver_units, pad_units, sizes and parts exclude each other"));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<DimDeal> DealParts(const DimSplit& split, int64_t size,
+                                  int64_t positions) {
+  int64_t left = size;
+  for (const int64_t part : split.parts) {
+    if (part < 0 || part > left || part % split.unit != 0) {
+      left = -1;
+      break;
+    }
+    left -= part;
+  }
+  if (left != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "dimension ", split.dim, ": parts [", absl::StrJoin(split.parts, ","),
+        "]: expected multiples of the unit ", split.unit, " with sum ", size));
+  }
+  DimDeal deal;
+  deal.parts = split.parts.size();
+  for (int64_t p = 0; p < positions; ++p) {
+    int64_t begin = 0;
+    for (const int64_t part : split.parts) {
+      const Interval block = CeilBlock(part / split.unit, positions, p);
+      deal.held.push_back(
+          {begin + block.lo * split.unit, begin + block.hi * split.unit});
+      begin += part;
+    }
+  }
+  return deal;
 }
 
 absl::StatusOr<DimDeal> DealListed(const DimSplit& split, int64_t units,
@@ -81,6 +110,13 @@ absl::StatusOr<DimDeal> DealPadded(const DimSplit& split, int64_t units,
 
 }  // namespace
 
+int64_t DimDeal::LocalExtent(int64_t position) const {
+  if (padded_extent != 0) return padded_extent;
+  int64_t extent = 0;
+  for (const Interval& part : HeldBy(position)) extent += part.size();
+  return extent;
+}
+
 Interval CeilBlock(int64_t count, int64_t positions, int64_t position) {
   const int64_t block = count / positions + (count % positions != 0 ? 1 : 0);
   // Past the last block: compared before multiplying, which could overflow.
@@ -94,6 +130,7 @@ absl::StatusOr<DimDeal> DealDim(const DimSplit& split, int64_t size,
   if (const absl::Status status = CheckOptions(split, size); !status.ok()) {
     return status;
   }
+  if (!split.parts.empty()) return DealParts(split, size, positions);
   const int64_t units = size / split.unit;
   if (!split.sizes.empty()) return DealListed(split, units, positions);
   if (split.pad_units != 0) return DealPadded(split, units, positions);

@@ -8,21 +8,25 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "common/box.h"
 #include "common/layout.h"
 
 namespace sluice {
 
 struct DimDeal {
-  // held[position]: the elements of this dimension that it holds.
+  // held[position * parts + part]: the elements of this dimension that it
+  // holds; they lie side by side.
   std::vector<Interval> held;
+  size_t parts = 1;
   // Not 0: every position's local extent, whatever it holds (padding).
   int64_t padded_extent = 0;
 
-  int64_t LocalExtent(int64_t position) const {
-    return padded_extent != 0 ? padded_extent
-                              : held[static_cast<size_t>(position)].size();
+  absl::Span<const Interval> HeldBy(int64_t position) const {
+    return absl::MakeConstSpan(held).subspan(
+        static_cast<size_t>(position) * parts, parts);
   }
+  int64_t LocalExtent(int64_t position) const;
 };
 
 // Deals `size` elements over `positions` >= 1 by the rule of DimSplit.

@@ -15,7 +15,6 @@ namespace sluice {
 namespace {
 
 using nlohmann::json;
-using Variables = std::map<std::string, int64_t>;
 
 struct StageName {
   StageRule stage;
@@ -63,6 +62,7 @@ absl::StatusOr<DimSplit> ReadSplit(const json& value, std::string where) {
   SLUICE_RETURN_IF_ERROR(object.ReadInt("driver_units", split.driver_units));
   SLUICE_RETURN_IF_ERROR(object.ReadInt("pad_units", split.pad_units));
   SLUICE_RETURN_IF_ERROR(object.ReadInts("sizes", split.sizes));
+  SLUICE_RETURN_IF_ERROR(object.ReadInts("parts", split.parts));
   SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
   SLUICE_RETURN_IF_ERROR(object.Require("dim"));
   SLUICE_RETURN_IF_ERROR(object.Require("axes"));
@@ -85,6 +85,39 @@ absl::Status ReadStage(JsonObject& object, StageRule& stage) {
                                    absl::StrJoin(names, ", ")));
 }
 
+absl::Status ReadExperts(JsonObject& rule, ExpertRule& experts) {
+  const json* value = rule.Find("experts");
+  if (value == nullptr) return absl::OkStatus();
+  JsonObject object(*value, absl::StrCat(rule.where(), ", experts"));
+  SLUICE_RETURN_IF_ERROR(object.ReadStrings("axes", experts.axes));
+  SLUICE_RETURN_IF_ERROR(object.ReadInts("sizes", experts.sizes));
+  SLUICE_RETURN_IF_ERROR(object.ReadBool("stacked", experts.stacked));
+  return object.CheckNoOthers();
+}
+
+absl::Status ReadFlat(JsonObject& rule, FlatRule& flat) {
+  const json* value = rule.Find("flat");
+  if (value == nullptr) return absl::OkStatus();
+  JsonObject object(*value, absl::StrCat(rule.where(), ", flat"));
+  SLUICE_RETURN_IF_ERROR(object.ReadStrings("axes", flat.axes));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("unit", flat.unit));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  if (flat.axes.empty()) return object.Error("axes", "expected at least one");
+  return absl::OkStatus();
+}
+
+absl::Status ReadDimOrder(JsonObject& rule, std::vector<int>& order) {
+  std::vector<int64_t> dims;
+  SLUICE_RETURN_IF_ERROR(rule.ReadInts("dim_order", dims));
+  for (const int64_t dim : dims) {
+    if (dim < 0 || dim >= static_cast<int64_t>(dims.size())) {
+      return rule.Error("dim_order", "expected each dimension once");
+    }
+    order.push_back(static_cast<int>(dim));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<LayoutRule> ReadRule(const json& value, std::string where) {
   // The pattern says more than a position does.
   if (value.is_object() && value.contains("pattern") &&
@@ -105,6 +138,9 @@ absl::StatusOr<LayoutRule> ReadRule(const json& value, std::string where) {
   SLUICE_RETURN_IF_ERROR(object.ReadInt("interleave", rule.interleave));
   SLUICE_RETURN_IF_ERROR(object.ReadBool("optional", rule.optional));
   SLUICE_RETURN_IF_ERROR(ReadList(object, "splits", ReadSplit, rule.splits));
+  SLUICE_RETURN_IF_ERROR(ReadDimOrder(object, rule.dim_order));
+  SLUICE_RETURN_IF_ERROR(ReadExperts(object, rule.experts));
+  SLUICE_RETURN_IF_ERROR(ReadFlat(object, rule.flat));
   SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
   SLUICE_RETURN_IF_ERROR(object.Require("pattern"));
   return rule;
@@ -212,6 +248,39 @@ absl::StatusOr<RankLayout> ReadRank(const json& value, std::string where,
   return rank;
 }
 
+absl::StatusOr<MeshAxis> ReadNewAxis(const json& value, std::string where) {
+  JsonObject object(value, std::move(where));
+  MeshAxis axis;
+  axis.size = 0;  // what is left
+  SLUICE_RETURN_IF_ERROR(object.ReadString("axis", axis.name));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("size", axis.size));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  SLUICE_RETURN_IF_ERROR(object.Require("axis"));
+  return axis;
+}
+
+absl::StatusOr<AxisRegroup> ReadRegroup(const json& value, std::string where) {
+  JsonObject object(value, std::move(where));
+  AxisRegroup regroup;
+  SLUICE_RETURN_IF_ERROR(object.ReadStrings("axes", regroup.axes));
+  SLUICE_RETURN_IF_ERROR(ReadList(object, "into", ReadNewAxis, regroup.into));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  SLUICE_RETURN_IF_ERROR(object.Require("axes"));
+  SLUICE_RETURN_IF_ERROR(object.Require("into"));
+  return regroup;
+}
+
+absl::StatusOr<ExpertMap> ReadExpertMap(const json& value, std::string where) {
+  JsonObject object(value, std::move(where));
+  ExpertMap map;
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("first_layer", map.first_layer));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("num_layers", map.num_layers));
+  SLUICE_RETURN_IF_ERROR(object.ReadInts("slots", map.slots));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  SLUICE_RETURN_IF_ERROR(object.Require("slots"));
+  return map;
+}
+
 absl::StatusOr<Layout> ReadLayout(const json& value, const ModelSpec* model) {
   JsonObject object(value, "layout");
   Layout layout;
@@ -220,8 +289,13 @@ absl::StatusOr<Layout> ReadLayout(const json& value, const ModelSpec* model) {
   SLUICE_RETURN_IF_ERROR(object.ReadString("comment", comment));
   SLUICE_RETURN_IF_ERROR(object.ReadString("stage_axis", layout.stage_axis));
   SLUICE_RETURN_IF_ERROR(object.ReadInts("stage_layers", layout.stage_layers));
+  SLUICE_RETURN_IF_ERROR(object.ReadInt("chunk_layers", layout.chunk_layers));
   SLUICE_RETURN_IF_ERROR(
       object.ReadStrings("replica_axes", layout.replica_axes));
+  SLUICE_RETURN_IF_ERROR(
+      ReadList(object, "regroups", ReadRegroup, layout.regroups));
+  SLUICE_RETURN_IF_ERROR(
+      ReadList(object, "expert_maps", ReadExpertMap, layout.expert_maps));
   SLUICE_RETURN_IF_ERROR(ReadList(object, "rules", ReadRule, layout.rules));
   SLUICE_RETURN_IF_ERROR(ReadList(
       object, "explicit_ranks",
@@ -234,73 +308,6 @@ absl::StatusOr<Layout> ReadLayout(const json& value, const ModelSpec* model) {
   return layout;
 }
 
-// --- Presets ----------------------------------------------------------------
-
-absl::Status UnknownVariable(absl::string_view name,
-                             const Variables& variables) {
-  std::vector<absl::string_view> known;
-  for (const auto& [key, number] : variables) known.push_back(key);
-  const std::string nearest = NearestName(name, known);
-  return absl::InvalidArgumentError(absl::StrCat(
-      "preset: variable \"", name, "\" is unknown",
-      nearest.empty() ? ""
-                      : absl::StrCat(": did you mean \"", nearest, "\"?")));
-}
-
-// "$name" or "$name|default".
-absl::StatusOr<int64_t> ValueOfVariable(absl::string_view text,
-                                        const Variables& variables) {
-  text.remove_prefix(1);
-  const size_t bar = text.find('|');
-  const std::string name(text.substr(0, bar));
-  const auto it = variables.find(name);
-  if (it != variables.end()) return it->second;
-  if (bar == absl::string_view::npos) return UnknownVariable(name, variables);
-  int64_t value = 0;
-  if (!absl::SimpleAtoi(text.substr(bar + 1), &value)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("preset: \"$", text, "\": expected a number after \"|\""));
-  }
-  return value;
-}
-
-absl::Status Substitute(json& value, const Variables& variables) {
-  if (value.is_structured()) {
-    for (json& item : value) {
-      SLUICE_RETURN_IF_ERROR(Substitute(item, variables));
-    }
-  } else if (value.is_string()) {
-    const std::string text = value.get<std::string>();
-    if (!text.empty() && text[0] == '$') {
-      SLUICE_ASSIGN_OR_RETURN(value, ValueOfVariable(text, variables));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// Takes "when" out of a rule and says whether the rule stays.
-absl::StatusOr<bool> TakeWhen(json& rule, const Variables& variables) {
-  if (!rule.is_object() || !rule.contains("when")) return true;
-  const json when = rule["when"];
-  rule.erase("when");
-  if (!when.is_object()) {
-    return absl::InvalidArgumentError(
-        "preset: \"when\": expected an object of variables");
-  }
-  bool stays = true;
-  for (const auto& [name, expected] : when.items()) {
-    int64_t number = 0;
-    if (!GetInt64(expected, number)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "preset: \"when\": \"", name, "\": expected an integer"));
-    }
-    const auto it = variables.find(name);
-    if (it == variables.end()) return UnknownVariable(name, variables);
-    stays = stays && it->second == number;
-  }
-  return stays;
-}
-
 // --- Printing ---------------------------------------------------------------
 
 json SplitToJson(const DimSplit& split) {
@@ -310,6 +317,7 @@ json SplitToJson(const DimSplit& split) {
   if (split.driver_units != 0) out["driver_units"] = split.driver_units;
   if (split.pad_units != 0) out["pad_units"] = split.pad_units;
   if (!split.sizes.empty()) out["sizes"] = split.sizes;
+  if (!split.parts.empty()) out["parts"] = split.parts;
   return out;
 }
 
@@ -326,6 +334,16 @@ json RuleToJson(const LayoutRule& rule) {
   }
   if (rule.fuse_dim != 0) out["fuse_dim"] = rule.fuse_dim;
   if (rule.interleave != 0) out["interleave"] = rule.interleave;
+  if (!rule.dim_order.empty()) out["dim_order"] = rule.dim_order;
+  if (rule.experts != defaults.experts) {
+    json& experts = out["experts"] = json::object();
+    if (!rule.experts.axes.empty()) experts["axes"] = rule.experts.axes;
+    if (!rule.experts.sizes.empty()) experts["sizes"] = rule.experts.sizes;
+    if (rule.experts.stacked) experts["stacked"] = true;
+  }
+  if (rule.flat != defaults.flat) {
+    out["flat"] = {{"axes", rule.flat.axes}, {"unit", rule.flat.unit}};
+  }
   if (rule.optional) out["optional"] = true;
   for (const DimSplit& split : rule.splits) {
     out["splits"].push_back(SplitToJson(split));
@@ -366,7 +384,21 @@ std::string PrintLayout(const Layout& layout) {
   json out = {{"name", layout.name}, {"rules", json::array()}};
   if (!layout.stage_axis.empty()) out["stage_axis"] = layout.stage_axis;
   if (!layout.stage_layers.empty()) out["stage_layers"] = layout.stage_layers;
+  if (layout.chunk_layers != 0) out["chunk_layers"] = layout.chunk_layers;
   if (!layout.replica_axes.empty()) out["replica_axes"] = layout.replica_axes;
+  for (const AxisRegroup& regroup : layout.regroups) {
+    json into = json::array();
+    for (const MeshAxis& axis : regroup.into) {
+      into.push_back({{"axis", axis.name}, {"size", axis.size}});
+    }
+    out["regroups"].push_back(
+        {{"axes", regroup.axes}, {"into", std::move(into)}});
+  }
+  for (const ExpertMap& map : layout.expert_maps) {
+    out["expert_maps"].push_back({{"first_layer", map.first_layer},
+                                  {"num_layers", map.num_layers},
+                                  {"slots", map.slots}});
+  }
   for (const LayoutRule& rule : layout.rules) {
     out["rules"].push_back(RuleToJson(rule));
   }
@@ -375,22 +407,6 @@ std::string PrintLayout(const Layout& layout) {
   }
   // Names come from outside: bytes that are no UTF-8 must not throw.
   return out.dump(2, ' ', false, json::error_handler_t::replace);
-}
-
-absl::StatusOr<Layout> ResolvePreset(absl::string_view text,
-                                     const Variables& variables) {
-  SLUICE_ASSIGN_OR_RETURN(json value, ParseJson(text));
-  if (value.is_object() && value.contains("rules") &&
-      value["rules"].is_array()) {
-    json kept = json::array();
-    for (json& rule : value["rules"]) {
-      SLUICE_ASSIGN_OR_RETURN(const bool stays, TakeWhen(rule, variables));
-      if (stays) kept.push_back(std::move(rule));
-    }
-    value["rules"] = std::move(kept);
-  }
-  SLUICE_RETURN_IF_ERROR(Substitute(value, variables));
-  return ReadLayout(value, nullptr);
 }
 
 }  // namespace sluice

@@ -33,7 +33,8 @@ std::string PrintLayout(const Layout& layout);
 //  - a string "$name" anywhere stands for the number of that variable, and
 //    "$name|7" for 7 where there is no such variable;
 //  - a rule with "when": {"name": number, ...} is left out unless each of these
-//    variables has that value.
+//    variables has that value ("name|7" as above); one with "unless" is left
+//    out if each has.
 // Errors: INVALID_ARGUMENT - as ParseLayout; a variable that is not in
 // `variables` (named, with the nearest that is).
 absl::StatusOr<Layout> ResolvePreset(

@@ -1,6 +1,7 @@
 #include "common/layout_pattern.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -74,10 +75,14 @@ absl::StatusOr<NamePattern> NamePattern::Parse(absl::string_view pattern) {
       rest.remove_prefix(length);
     }
   }
+  if (out.tokens_.back().kind == Kind::kLiteral) {
+    out.suffix_ = out.tokens_.back().text;
+  }
   return out;
 }
 
 std::optional<NameMatch> NamePattern::Match(absl::string_view name) const {
+  if (!absl::EndsWith(name, suffix_)) return std::nullopt;
   NameMatch match;
   std::vector<bool> failed;
   if (!MatchFrom(0, name, name, match, failed)) return std::nullopt;
@@ -120,8 +125,12 @@ bool NamePattern::MatchFrom(size_t token, absl::string_view name,
 }
 
 absl::StatusOr<std::string> ExpandName(absl::string_view name_template,
-                                       int64_t layer, int64_t global_layer,
-                                       int64_t expert) {
+                                       const NameNumbers& numbers) {
+  const std::pair<absl::string_view, int64_t> known[] = {
+      {"layer", numbers.layer},   {"global_layer", numbers.global_layer},
+      {"chunk", numbers.chunk},   {"chunk_layer", numbers.chunk_layer},
+      {"expert", numbers.expert}, {"local_expert", numbers.local_expert},
+  };
   std::string out;
   absl::string_view rest = name_template;
   while (!rest.empty()) {
@@ -133,13 +142,14 @@ absl::StatusOr<std::string> ExpandName(absl::string_view name_template,
         TakeVariable(name_template, rest);
     if (!word.ok()) return word.status();
     int64_t number = -1;
-    if (*word == "layer") number = layer;
-    if (*word == "global_layer") number = global_layer;
-    if (*word == "expert") number = expert;
+    for (const auto& [name, value] : known) {
+      if (*word == name) number = value;
+    }
     if (number < 0) {
       return UnknownVariable(name_template, *word,
-                             "{layer}, {global_layer} or {expert} where the "
-                             "rule's pattern has the number");
+                             "{layer}, {global_layer}, {chunk}, {chunk_layer}, "
+                             "{expert} or {local_expert} where the rule's "
+                             "pattern has the number");
     }
     absl::StrAppend(&out, number);
   }

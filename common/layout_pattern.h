@@ -8,7 +8,8 @@
 //
 // In a pattern "{layer}" and "{expert}" stand for a decimal number, "*" for any
 // run of characters without a dot and "**" for any run; in a template
-// "{layer}", "{global_layer}" and "{expert}" are replaced by numbers.
+// "{layer}", "{global_layer}", "{chunk}", "{chunk_layer}", "{expert}" and
+// "{local_expert}" are replaced by numbers.
 
 #include <cstdint>
 #include <optional>
@@ -54,16 +55,26 @@ class NamePattern {
                  NameMatch& match, std::vector<bool>& failed) const;
 
   std::vector<Token> tokens_;
+  std::string suffix_;  // every match ends so: most names fail by it at once
   bool has_layer_ = false;
   bool has_expert_ = false;
+};
+
+// What a template's variables stand for; -1 = there is none.
+struct NameNumbers {
+  int64_t layer = -1;  // stage-local
+  int64_t global_layer = -1;
+  int64_t chunk = -1;
+  int64_t chunk_layer = -1;
+  int64_t expert = -1;
+  int64_t local_expert = -1;
 };
 
 // Returns `name_template` with its variables replaced.
 // Errors: INVALID_ARGUMENT - an unknown or unclosed "{...}", or one whose
 // number is -1.
 absl::StatusOr<std::string> ExpandName(absl::string_view name_template,
-                                       int64_t layer, int64_t global_layer,
-                                       int64_t expert);
+                                       const NameNumbers& numbers);
 
 }  // namespace sluice
 

@@ -7,49 +7,115 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "common/layout.h"
+#include "common/layout_axes.h"
 #include "common/layout_deal.h"
+#include "common/layout_experts.h"
 #include "common/layout_pattern.h"
+#include "common/layout_stages.h"
 #include "common/mesh.h"
 #include "common/model.h"
 
 namespace sluice {
 
-// Tensors of one rule, shape, dtype and (by layer) stage.
+// The position of each mesh index over some axes.
+struct AxisPositions {
+  int64_t count = 1;
+  std::vector<int64_t> of_index;
+
+  int64_t Of(int64_t mesh_index) const {
+    return of_index[static_cast<size_t>(mesh_index)];
+  }
+};
+
+// Tensors that are flattened and joined: where each begins.
+struct FlatUnit {
+  const AxisPositions* positions = nullptr;
+  std::vector<int32_t> members;  // classes, as split
+  // Agents differ by their positions over what the members are split over.
+  std::vector<int32_t> variant_of_index;
+  struct Variant {
+    std::vector<int64_t> starts;  // one per member, and the end of the last
+    int64_t range = 0;            // elements of each agent's range
+  };
+  std::vector<Variant> variants;
+
+  const Variant& On(int64_t mesh_index) const {
+    return variants[static_cast<size_t>(
+        variant_of_index[static_cast<size_t>(mesh_index)])];
+  }
+};
+
+// A part of a tensor on an agent.
+struct LocalPiece {
+  Box box;
+  // Of its first element: coordinates among what the agent holds of the tensor,
+  // or (flat) its place in the agent's range.
+  std::vector<int64_t> at;
+};
+
+// Tensors of one rule, shape, dtype and holders.
 struct ResolvedClass {
   const LayoutRule* rule = nullptr;
   Shape shape;
   DType dtype = DType::kUnspecified;
   int64_t stage = -1;  // -1: not by layer
+  // Positions over the rule's expert axes, those that hold the class ascending.
+  const AxisPositions* expert_positions = nullptr;
+  std::vector<int64_t> homes;
   std::vector<TensorIndex> tensors;
   // Per logical dimension: how it is dealt; nullopt = replicated.
   std::vector<std::optional<DimDeal>> deals;
-  // positions[dim][mesh_index] of the dealt dimensions; shared by all classes.
-  std::vector<const std::vector<int64_t>*> positions;
+  // Positions of the dealt dimensions.
+  std::vector<const AxisPositions*> positions;
+  // Flat: its unit, and its place among the members.
+  const FlatUnit* unit = nullptr;
+  size_t member = 0;
 
-  // Returns what a mesh index holds of dimension d, and its local extent.
-  Interval Held(int d, int64_t mesh_index) const;
+  // Returns what the split of dimension d gives a mesh index: intervals that
+  // lie side by side, some empty.
+  absl::Span<const Interval> Held(int d, int64_t mesh_index) const;
+  // Returns their extent with padding; the whole if it is not split.
   int64_t LocalExtent(int d, int64_t mesh_index) const;
-  // Returns the box; nullopt if it holds nothing (stages not considered).
-  std::optional<Box> BoxOn(int64_t mesh_index) const;
+  // Returns the extents of all dimensions.
+  Shape LocalShape(int64_t mesh_index) const;
+  // Returns what it holds of each tensor, if it is one of its agents.
+  std::vector<LocalPiece> PiecesOn(int64_t mesh_index) const;
+  // The same before flattening.
+  std::vector<LocalPiece> SplitPieces(int64_t mesh_index) const;
 };
 
-// Local parameters of one stage that are built alike: the members of each are
-// of the same classes, in fuse order.
+// Local parameters of one cell that are built alike: the members of each are of
+// the same classes, in order.
 struct ParamPattern {
   std::vector<int32_t> classes;
+  // Not 0: that many slices, each of equally many members.
+  size_t slots = 0;
+  std::vector<const AxisPositions*> depends_on;
   struct Instance {
     std::string name;
     std::vector<TensorIndex> members;  // one per class above
   };
   std::vector<Instance> instances;
+
+  // Returns the positions that decide how it looks on a mesh index of its cell:
+  // it looks alike where they are equal.
+  std::vector<int64_t> LooksOn(int64_t mesh_index) const {
+    std::vector<int64_t> out;
+    for (const AxisPositions* at : depends_on)
+      out.push_back(at->Of(mesh_index));
+    return out;
+  }
 };
 
 // How a pattern looks on one mesh index.
@@ -74,10 +140,12 @@ class ResolvedLayout {
                                                const Mesh& mesh);
 
   const std::vector<ResolvedClass>& classes() const { return classes_; }
-  // Whether the stage of this mesh index holds the class.
-  bool OnStage(const ResolvedClass& c, int64_t mesh_index) const;
-  // Parameter patterns of the stage of this mesh index.
-  const std::vector<ParamPattern>& PatternsOf(int64_t mesh_index) const;
+  // Returns the mesh indices whose stage and expert position hold the class,
+  // ascending.
+  std::vector<int64_t> HoldersOf(const ResolvedClass& c) const;
+  // Returns the lists of parameter patterns of a mesh index.
+  std::vector<const std::vector<ParamPattern>*> PatternsOf(
+      int64_t mesh_index) const;
 
   // Returns how a pattern looks on a mesh index; nullopt if it holds no part.
   // Errors: INVALID_ARGUMENT - fused members that do not fit together.
@@ -86,44 +154,94 @@ class ResolvedLayout {
   absl::StatusOr<RankLayout> Expand(int64_t mesh_index) const;
 
  private:
-  ResolvedLayout(const ModelSpec& model, const Layout& layout, const Mesh& mesh)
-      : model_(&model), layout_(&layout), mesh_(&mesh) {}
+  // Agents of one stage and one position over one list of expert axes hold the
+  // same local parameters of rules with those axes.
+  struct Cell {
+    std::vector<int64_t> mesh_indices;
+    struct Member {
+      TensorIndex tensor;
+      int64_t slot = 0;
+    };
+    struct Param {
+      std::string name;
+      std::vector<Member> members;
+    };
+    std::vector<Param> params;  // until patterns are made of them
+    absl::flat_hash_map<std::string, size_t> param_of_name;
+    std::vector<ParamPattern> patterns;
+  };
+
+  ResolvedLayout(const ModelSpec& model, const Layout& layout, const Mesh& mesh,
+                 LayoutAxes axes)
+      : model_(&model),
+        layout_(&layout),
+        mesh_(&mesh),
+        axes_(std::move(axes)) {}
 
   absl::Status CheckAxes() const;
   absl::Status ParseRules();
   absl::Status MatchTensors();
   absl::Status DealLayers();
+  absl::Status PlaceExperts();
   absl::Status MakeClasses();
   absl::StatusOr<ResolvedClass> MakeClass(const TensorSpec& tensor,
                                           const LayoutRule& rule,
                                           int64_t stage);
-  absl::Status MakePatterns();
-  absl::Status MakePatternsOfStage(int64_t stage);
-  absl::StatusOr<std::string> LocalName(TensorIndex tensor,
-                                        int64_t stage) const;
-  absl::Status CheckFused(const std::string& name, int64_t stage,
-                          const std::vector<TensorIndex>& members) const;
-  bool StageHolds(const LayoutRule& rule, int64_t layer_stage,
-                  int64_t stage) const;
-  int64_t StageOfLayer(int64_t layer) const;
-  const std::vector<int64_t>& PositionsOver(
-      const std::vector<std::string>& axes);
+  void MakeCells();
+  // layout_params.cc
+  absl::Status NameParams();
+  absl::Status NameTensor(const ResolvedClass& c, TensorIndex tensor,
+                          int64_t stage);
+  absl::Status SortAndCheckMembers();
+  // layout_flat_units.cc
+  absl::Status MakeFlatUnits();
+  int32_t FindFlatUnit(const std::vector<int32_t>& members);
+  void SplitClassesByUnit(
+      const std::vector<std::pair<int32_t, size_t>>& place_of_tensor);
+  void MakePatterns();
+  absl::StatusOr<std::string> LocalName(TensorIndex tensor, int64_t stage,
+                                        int64_t slot) const;
+  absl::Status CheckMembers(const Cell::Param& param, int64_t stage) const;
+  std::string FaultOfMember(const Cell::Param& param, size_t m,
+                            size_t slice) const;
+  std::string FaultOfFused(TensorIndex tensor, TensorIndex first) const;
+
+  const LayoutRule& RuleOf(TensorIndex tensor) const {
+    return layout_->rules[rule_of_[static_cast<size_t>(tensor.value())]];
+  }
+  // Stages on which a rule's tensors live; `layer_stage` if it is by layer.
+  std::vector<int64_t> StagesOf(const LayoutRule& rule,
+                                int64_t layer_stage) const;
+  size_t CellIndex(int64_t stage, const AxisPositions& at,
+                   int64_t position) const {
+    return static_cast<size_t>(stage * at.count + position);
+  }
+  const AxisPositions& PositionsOver(const std::vector<std::string>& axes);
 
   const ModelSpec* model_;
   const Layout* layout_;
   const Mesh* mesh_;
+  LayoutAxes axes_;
   std::vector<NamePattern> patterns_;  // one per rule
-  // Per tensor: its rule, its numbers, its class.
+  // Per tensor: its rule, its numbers, its class, where its expert is.
   std::vector<size_t> rule_of_;
   std::vector<NameMatch> match_of_;
   std::vector<int32_t> class_of_;
-  int64_t num_stages_ = 1;
+  std::vector<const std::vector<ExpertPlace>*> places_of_;
+  StageDeal stages_;
   std::vector<int64_t> stage_of_index_;
-  std::vector<Interval> layers_;  // per stage
   std::vector<ResolvedClass> classes_;
-  std::vector<std::vector<ParamPattern>> stage_patterns_;
-  // Node-stable: classes point into it.
-  std::map<std::vector<std::string>, std::vector<int64_t>> positions_;
+  // Per list of expert axes in use: [stage * positions + position].
+  absl::flat_hash_map<const AxisPositions*, std::vector<Cell>> cells_;
+  std::vector<const AxisPositions*> cell_lists_;  // in order of appearance
+  // Node-stable: classes and tensors point into these.
+  std::map<std::vector<std::string>, AxisPositions> positions_;
+  std::map<std::pair<size_t, int64_t>, ExpertDeal> expert_deals_;
+  // Per stage, where experts use several lists: the list of each name.
+  std::vector<absl::flat_hash_map<std::string, const AxisPositions*>>
+      list_of_name_;
+  std::vector<std::unique_ptr<FlatUnit>> units_;
+  std::map<std::vector<int32_t>, int32_t> unit_of_members_;
 };
 
 // Checks and normalises one entry of Layout::explicit_ranks: parameters by

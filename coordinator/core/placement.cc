@@ -27,34 +27,6 @@ int Weight(CopyState state) {
   return 0;
 }
 
-// Bytes on each mesh index. Where rules make the layout all replicas are laid
-// out alike, so only the first one is expanded.
-absl::StatusOr<std::vector<int64_t>> BytesByIndex(const Placement& placement) {
-  const Mesh& mesh = placement.mesh;
-  const Layout& layout = *placement.layout;
-  const auto has_replica_axis = [&layout](const MeshAxis& axis) {
-    return std::find(layout.replica_axes.begin(), layout.replica_axes.end(),
-                     axis.name) != layout.replica_axes.end();
-  };
-  std::vector<int64_t> bytes(static_cast<size_t>(mesh.size()));
-  for (int64_t i = 0; i < mesh.size(); ++i) {
-    std::vector<int64_t> like = mesh.Coordinates(i);
-    if (layout.explicit_ranks.empty()) {
-      for (size_t a = 0; a < mesh.axes.size(); ++a) {
-        if (has_replica_axis(mesh.axes[a])) like[a] = 0;
-      }
-    }
-    if (const int64_t first = mesh.IndexOf(like); first != i) {
-      bytes[static_cast<size_t>(i)] = bytes[static_cast<size_t>(first)];
-      continue;
-    }
-    SLUICE_ASSIGN_OR_RETURN(const RankLayout rank_layout,
-                            ExpandLayout(*placement.spec, layout, mesh, i));
-    bytes[static_cast<size_t>(i)] = rank_layout.buffer_bytes;
-  }
-  return bytes;
-}
-
 }  // namespace
 
 const char* CopyStateName(CopyState state) {
@@ -175,7 +147,9 @@ absl::StatusOr<Placement> MakePlacement(PlacementRef ref,
   placement.mesh = std::move(mesh);
   placement.agents = std::move(agents);
   placement.storage = storage;
-  SLUICE_ASSIGN_OR_RETURN(placement.bytes, BytesByIndex(placement));
+  SLUICE_ASSIGN_OR_RETURN(
+      placement.bytes,
+      LayoutBytesOnAll(*placement.spec, *placement.layout, placement.mesh));
   placement.num_replicas = NumReplicas(*placement.layout, placement.mesh);
   for (int64_t i = 0; i < placement.mesh.size(); ++i) {
     placement.replica_of.push_back(

@@ -22,9 +22,10 @@ std::vector<HeldBox> HeldBoxes(const TensorClass& tensors, const Mesh& mesh,
                                const std::vector<char>& in_use,
                                RankSets& sets) {
   std::vector<std::pair<const Box*, Rank>> held;
-  for (size_t i = 0; i < tensors.boxes.size(); ++i) {
+  for (const TensorClass::Holder& holder : tensors.holders) {
+    const auto i = static_cast<size_t>(holder.mesh_index);
     if (!in_use[i]) continue;
-    for (const Box& box : tensors.boxes[i]) {
+    for (const Box& box : holder.boxes) {
       if (!box.empty()) held.emplace_back(&box, mesh.ranks[i]);
     }
   }

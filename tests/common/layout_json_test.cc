@@ -107,7 +107,7 @@ TEST_CASE("a printed layout is read back the same", "[layout][json]") {
   layout.explicit_ranks = {rank, {}};
   LayoutRule rule;
   rule.pattern = "a";
-  rule.splits = {{1, {"t", "u"}, 2, 0, 0, {1, 2}}};
+  rule.splits = {{1, {"t", "u"}, 2, 0, 0, {1, 2}, {}}};
   rule.fuse_index = 2;
   rule.fuse_dim = 1;
   rule.interleave = 3;

@@ -349,9 +349,12 @@ TEST_CASE("tensors held alike make one class", "[layout]") {
   using Indices = std::vector<TensorIndex>;
   CHECK(classes[0].tensors == Indices{TensorIndex(0), TensorIndex(1),
                                       TensorIndex(2), TensorIndex(3)});
-  using Boxes = std::vector<std::vector<Box>>;
-  CHECK(classes[0].boxes == Boxes{{B({{0, 2}})}, {B({{2, 4}})}, {}, {}});
-  CHECK(classes[1].boxes == Boxes{{}, {}, {B({{0, 2}})}, {B({{2, 4}})}});
+  using Holders = std::vector<TensorClass::Holder>;
+  CHECK(classes[0].holders == Holders{{0, {B({{0, 2}})}}, {1, {B({{2, 4}})}}});
+  CHECK(classes[1].holders == Holders{{2, {B({{0, 2}})}}, {3, {B({{2, 4}})}}});
+  REQUIRE(classes[1].BoxesOn(3).size() == 1);
+  CHECK(classes[1].BoxesOn(3)[0] == B({{2, 4}}));
+  CHECK(classes[1].BoxesOn(1).empty());
 }
 
 TEST_CASE("replicas follow the replica axes", "[layout]") {

@@ -403,7 +403,7 @@ TEST_CASE("classes hold the same elements as views", "[layout][property]") {
       }
       for (const TensorClass& tc : classes) {
         int64_t held = 0;
-        for (const Box& box : tc.boxes[static_cast<size_t>(i)]) {
+        for (const Box& box : tc.BoxesOn(i)) {
           held += box.num_elements();
         }
         for (const TensorIndex t : tc.tensors) {
