@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/convert_layout.h"
 #include "common/layout_json.h"
@@ -15,6 +17,29 @@
 #include "presets/layout_presets.h"
 
 namespace sluice::registration {
+namespace {
+
+// The axes of a mesh that a layout names; regroups make further ones of these.
+std::set<std::string> AxesOf(const Layout& layout) {
+  std::set<std::string> axes(layout.replica_axes.begin(),
+                             layout.replica_axes.end());
+  const auto add = [&axes](const std::vector<std::string>& more) {
+    axes.insert(more.begin(), more.end());
+  };
+  if (!layout.stage_axis.empty()) axes.insert(layout.stage_axis);
+  for (const LayoutRule& rule : layout.rules) {
+    for (const DimSplit& split : rule.splits) add(split.axes);
+    add(rule.experts.axes);
+    add(rule.flat.axes);
+  }
+  for (const AxisRegroup& regroup : layout.regroups) add(regroup.axes);
+  for (const AxisRegroup& regroup : layout.regroups) {
+    for (const MeshAxis& made : regroup.into) axes.erase(made.name);
+  }
+  return axes;
+}
+
+}  // namespace
 
 absl::StatusOr<std::map<std::string, int64_t>> ParseVariables(
     absl::string_view text) {
@@ -52,6 +77,24 @@ absl::StatusOr<Layout> FindLayout(
                                       : ParseLayout(text, &model);
   if (!layout.ok()) return Annotate(layout.status(), name);
   return layout;
+}
+
+absl::StatusOr<std::string> CompleteAxes(const Layout& layout,
+                                         absl::string_view axes) {
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<MeshAxis> given, ParseAxes(axes));
+  if (!layout.explicit_ranks.empty()) return std::string(axes);
+  std::set<std::string> named = AxesOf(layout);
+  for (const MeshAxis& axis : given) {
+    if (named.erase(axis.name) == 1) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "mesh ", axes, ": axis \"", axis.name, "\" is unknown to layout \"",
+        layout.name, "\"; it knows ", absl::StrJoin(AxesOf(layout), ", ")));
+  }
+  std::string complete(axes);
+  for (const std::string& axis : named) {
+    complete = absl::StrCat(axis, "=1,", complete);
+  }
+  return complete;
 }
 
 absl::StatusOr<v1::Mesh> MakeMesh(absl::string_view axes,

@@ -33,6 +33,12 @@ absl::StatusOr<Layout> FindLayout(
     const std::string& name, const ModelSpec& model,
     const std::map<std::string, int64_t>& variables);
 
+// Returns the axes with those the layout names and the text lacks, of size 1: a
+// mesh "tensor=4" is enough where nothing is replicated and there are no stages.
+// Errors: INVALID_ARGUMENT - bad axes, or one the layout does not name.
+absl::StatusOr<std::string> CompleteAxes(const Layout& layout,
+                                         absl::string_view axes);
+
 // Returns the mesh of these axes over these agents, of which the first ones are
 // taken. Errors: INVALID_ARGUMENT - bad axes; FAILED_PRECONDITION - fewer
 // agents than the mesh has positions.

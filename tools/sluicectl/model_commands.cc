@@ -48,8 +48,9 @@ absl::Status Place(Context& context, const PlaceOptions& options) {
   SLUICE_ASSIGN_OR_RETURN(Client * client, context.client());
   SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> agents,
                           AgentNames(*client, options.agents));
-  SLUICE_ASSIGN_OR_RETURN(v1::Mesh mesh,
-                          registration::MakeMesh(options.mesh, agents));
+  SLUICE_ASSIGN_OR_RETURN(const std::string axes,
+                          registration::CompleteAxes(layout, options.mesh));
+  SLUICE_ASSIGN_OR_RETURN(v1::Mesh mesh, registration::MakeMesh(axes, agents));
   v1::RegisterModelRequest request;
   *request.mutable_model() = ToProto(model.model);
   SLUICE_RETURN_IF_ERROR(client->RegisterModel(request));
