@@ -1,7 +1,8 @@
 #ifndef SLUICE_COORDINATOR_PLANNER_REFERENCE_STEPS_H_
 #define SLUICE_COORDINATOR_PLANNER_REFERENCE_STEPS_H_
 
-// The reference patterns as collective steps: what GATHER_SCATTER and BROADCAST
+// The reference patterns (reference/gather_scatter.h, reference/broadcast.h)
+// asked with a redistribution's input: what GATHER_SCATTER and BROADCAST
 // decide, before it is written as point-to-point transfers.
 
 #include <cstdint>

@@ -1,0 +1,51 @@
+#ifndef SLUICE_COORDINATOR_PLANNER_REFERENCE_REDISTRIBUTION_H_
+#define SLUICE_COORDINATOR_PLANNER_REFERENCE_REDISTRIBUTION_H_
+
+// The reference patterns asked as the reference is asked: a storage, who wants
+// which samples, and the keys. As AReaL's RedistribPlanner.derive_plan
+// (realhf/system/redistributor.py).
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/ids.h"
+#include "coordinator/planner/reference/collective_step.h"
+#include "coordinator/planner/reference/storage_tracker.h"
+
+namespace sluice::coordinator::reference {
+
+// Ranks that want the same samples. A rank is in one group; an id once in it.
+struct DestinationGroup {
+  std::vector<Rank> ranks;
+  std::vector<std::string> ids;
+};
+
+struct RedistributionRequest {
+  std::vector<DestinationGroup> destinations;
+  std::vector<std::string> keys;  // in order of planning, each once
+  // Ranks [0, n), [n, 2n), ... share a node.
+  int32_t ranks_per_node = 1;
+};
+
+struct RedistributionSteps {
+  std::vector<std::string> ids;   // bytewise ascending; a step's samples
+  std::vector<std::string> keys;  // as requested; a step's keys
+  std::vector<CollectiveStep> steps;
+};
+
+// Nothing wanted, or no key, is no step. Both patterns ask the same of the
+// storage.
+// Errors: INVALID_ARGUMENT - a rank outside the storage or in two groups, an
+// id twice in a group, a key twice, less than one rank per node; NOT_FOUND - a
+// wanted (id, key) that no rank holds; FAILED_PRECONDITION - one that is held
+// but was never owned.
+absl::StatusOr<RedistributionSteps> PlanGatherScatter(
+    const StorageSnapshot& storage, const RedistributionRequest& request);
+absl::StatusOr<RedistributionSteps> PlanBroadcast(
+    const StorageSnapshot& storage, const RedistributionRequest& request);
+
+}  // namespace sluice::coordinator::reference
+
+#endif  // SLUICE_COORDINATOR_PLANNER_REFERENCE_REDISTRIBUTION_H_
