@@ -285,6 +285,61 @@ TEST_CASE("meshes and layouts survive the wire", "[convert]") {
   CheckRoundTrip(layout);
 }
 
+v1::Layout GridLayoutProto() {
+  v1::Layout layout;
+  layout.set_name("grids");
+  layout.set_chunk_layers(2);
+  v1::AxisRegroup& regroup = *layout.add_regroups();
+  regroup.add_axes("data");
+  regroup.add_axes("tensor");
+  for (const auto& [name, size] :
+       std::vector<std::pair<std::string, int64_t>>{{"rest", 0}, {"e", 4}}) {
+    regroup.add_names(name);
+    regroup.add_sizes(size);
+  }
+  v1::ExpertMap& map = *layout.add_expert_maps();
+  map.set_first_layer(3);
+  map.set_num_layers(1);
+  for (const int64_t expert : {0, 2, 1, 0}) map.add_slots(expert);
+  v1::LayoutRule& rule = *layout.add_rules() = RuleProto();
+  rule.add_dim_order(1);
+  rule.add_dim_order(0);
+  rule.mutable_experts()->add_axes("e");
+  rule.mutable_experts()->add_sizes(4);
+  rule.mutable_experts()->set_stacked(true);
+  rule.mutable_flat()->add_axes("data");
+  rule.mutable_flat()->set_unit(16);
+  rule.mutable_splits(0)->add_parts(8);
+  rule.mutable_splits(0)->add_parts(4);
+  return layout;
+}
+
+TEST_CASE("grids, experts and flat shards survive the wire", "[convert]") {
+  CheckRoundTrip(GridLayoutProto());
+}
+
+TEST_CASE("malformed grids, experts and flat shards are refused", "[convert]") {
+  v1::Layout proto = GridLayoutProto();
+  v1::LayoutRule& rule = *proto.mutable_rules(0);
+  SECTION("sizes missing") { proto.mutable_regroups(0)->clear_sizes(); }
+  SECTION("negative size") { proto.mutable_regroups(0)->set_sizes(0, -1); }
+  SECTION("axis without a name") {
+    proto.mutable_regroups(0)->set_names(0, "");
+  }
+  SECTION("negative chunk") { proto.set_chunk_layers(-1); }
+  SECTION("negative layer") {
+    proto.mutable_expert_maps(0)->set_first_layer(-1);
+  }
+  SECTION("negative slot") { proto.mutable_expert_maps(0)->set_slots(0, -1); }
+  SECTION("order beyond the dimensions") { rule.set_dim_order(0, 2); }
+  SECTION("expert axis without a name") {
+    rule.mutable_experts()->set_axes(0, "");
+  }
+  SECTION("negative flat unit") { rule.mutable_flat()->set_unit(-1); }
+  SECTION("negative part") { rule.mutable_splits(0)->set_parts(0, -8); }
+  CHECK_THAT(FromProto(proto), StatusIs(kInvalid));
+}
+
 TEST_CASE("an unset unit is one, an unfused rule has no index", "[convert]") {
   v1::LayoutRule proto = RuleProto();
   proto.mutable_splits(0)->clear_unit();

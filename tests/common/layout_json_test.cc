@@ -111,7 +111,16 @@ TEST_CASE("a printed layout is read back the same", "[layout][json]") {
   rule.fuse_index = 2;
   rule.fuse_dim = 1;
   rule.interleave = 3;
-  layout.rules = {rule};
+  rule.dim_order = {1, 0};
+  rule.experts = {{"e"}, {3, 1}, true};
+  LayoutRule flat;
+  flat.pattern = "b";
+  flat.splits = {{0, {"t"}, 2, 0, 0, {}, {4, 6}}};
+  flat.flat = {{"s", "u"}, 8};
+  layout.rules = {rule, flat};
+  layout.chunk_layers = 3;
+  layout.regroups = {{{"t", "u"}, {{"e", 4}, {"s", 0}}}};
+  layout.expert_maps = {{2, 5, {0, 1, 0}}, {9, 1, {1}}};
   REQUIRE_OK_AND_ASSIGN(const Layout again, ParseLayout(PrintLayout(layout)));
   CHECK(again == layout);
 }
@@ -145,6 +154,25 @@ TEST_CASE("faults in a layout file are named", "[layout][json]") {
              StatusIs(kInvalid, "fuse_index"));
   CHECK_THAT(parse(R"({"pattern": "a", "interleave": "$kv"})"),
              StatusIs(kInvalid, "interleave"));
+  CHECK_THAT(parse(R"({"pattern": "a", "experts": {"axis": "e"}})"),
+             StatusIs(kInvalid, "did you mean \"axes\""));
+  CHECK_THAT(parse(R"({"pattern": "a", "experts": []})"),
+             StatusIs(kInvalid, "experts"));
+  CHECK_THAT(parse(R"({"pattern": "a", "flat": {}})"),
+             StatusIs(kInvalid, "at least one"));
+  CHECK_THAT(parse(R"({"pattern": "a", "flat": {"axes": ["s"], "pad": 1}})"),
+             StatusIs(kInvalid, "\"pad\""));
+  CHECK_THAT(parse(R"({"pattern": "a", "dim_order": [1, 2]})"),
+             StatusIs(kInvalid, "dim_order"));
+  CHECK_THAT(ParseLayout(R"({"name": "x", "regroups": [{"axes": ["a"]}]})"),
+             StatusIs(kInvalid, "into"));
+  CHECK_THAT(ParseLayout(R"({"name": "x", "regroups": [
+                 {"axes": ["a"], "into": [{"name": "b"}]}]})"),
+             StatusIs(kInvalid, "regroups[0], into[0]"));
+  CHECK_THAT(ParseLayout(R"({"name": "x", "expert_maps": [{"slot": []}]})"),
+             StatusIs(kInvalid, "slots"));
+  CHECK_THAT(ParseLayout(R"({"name": "x", "chunk_layers": "2"})"),
+             StatusIs(kInvalid, "chunk_layers"));
   CHECK_THAT(parse("3"), StatusIs(kInvalid, "rules[0]"));
   CHECK_THAT(ParseLayout("[]"), StatusIs(kInvalid));
   CHECK_THAT(ParseLayout("{\"name\": \"x\"} x"), StatusIs(kInvalid));
@@ -165,6 +193,17 @@ TEST_CASE("a preset's variables come from the model", "[layout][json]") {
   CHECK_THAT(ResolvePreset(text, {{"kvs", 2}, {"tied", 1}}),
              StatusIs(kInvalid, "did you mean \"kvs\""));
   CHECK_THAT(ResolvePreset(text, {{"kv", 2}}), StatusIs(kInvalid, "tied"));
+  const std::string other = R"({"name": "x", "rules": [
+      {"pattern": "a", "when": {"absent|3": 3}, "unless": {"tied|1": 0}},
+      {"pattern": "b", "unless": {"kv": 2, "tied": 1}}]})";
+  REQUIRE_OK_AND_ASSIGN(const Layout both,
+                        ResolvePreset(other, {{"kv", 1}, {"tied", 1}}));
+  CHECK(both.rules.size() == 2);
+  REQUIRE_OK_AND_ASSIGN(const Layout one,
+                        ResolvePreset(other, {{"kv", 2}, {"tied", 1}}));
+  REQUIRE(one.rules.size() == 1);
+  CHECK(one.rules[0].pattern == "a");
+  CHECK_THAT(ResolvePreset(other, {{"kv", 2}}), StatusIs(kInvalid, "tied"));
   CHECK_THAT(FindLayoutPreset("megatorn"),
              StatusIs(absl::StatusCode::kNotFound, "megatorn"));
 }

@@ -7,75 +7,15 @@
 
 #include "common/layout_deal.h"
 #include "common/layout_pattern.h"
+#include "tests/common/layout_builders.h"
 #include "tests/support/status_matchers.h"
 
 namespace sluice {
 namespace {
 
+using namespace ::sluice::testing;  // NOLINT: builders
 using ::sluice::testing::StatusIs;
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
-Mesh MakeMesh(std::vector<MeshAxis> axes) {
-  Mesh mesh;
-  int64_t size = 1;
-  for (const MeshAxis& axis : axes) size *= axis.size;
-  mesh.axes = std::move(axes);
-  // Ranks are not mesh indices: rank = 100 + index.
-  for (int64_t i = 0; i < size; ++i) {
-    mesh.ranks.push_back(Rank(static_cast<int32_t>(100 + i)));
-  }
-  return mesh;
-}
-
-ModelSpec MakeModel(const std::vector<std::pair<std::string, Shape>>& tensors) {
-  ModelSpec model;
-  model.name = "m";
-  for (const auto& [name, shape] : tensors) {
-    model.tensors.push_back({name, DType::kBF16, shape});
-  }
-  return model;
-}
-
-LayoutRule Rule(std::string pattern, std::vector<DimSplit> splits = {}) {
-  LayoutRule rule;
-  rule.pattern = std::move(pattern);
-  rule.splits = std::move(splits);
-  return rule;
-}
-
-DimSplit Split(int dim, std::string axis, int64_t unit = 1) {
-  DimSplit split;
-  split.dim = dim;
-  split.axes = {std::move(axis)};
-  split.unit = unit;
-  return split;
-}
-
-Layout MakeLayout(std::vector<LayoutRule> rules) {
-  Layout layout;
-  layout.name = "l";
-  layout.rules = std::move(rules);
-  return layout;
-}
-
-Box B(std::vector<Interval> dims) { return Box(std::move(dims)); }
-
-const LocalParam* FindParam(const RankLayout& rank, const std::string& name) {
-  for (const LocalParam& param : rank.params) {
-    if (param.name == name) return &param;
-  }
-  return nullptr;
-}
-
-std::vector<View> ViewsOf(const RankLayout& rank, const std::string& name) {
-  std::vector<View> views;
-  for (const View& view : rank.views) {
-    if (rank.params[static_cast<size_t>(view.param)].name == name) {
-      views.push_back(view);
-    }
-  }
-  return views;
-}
 
 TEST_CASE("a name pattern takes numbers out of a name", "[layout]") {
   REQUIRE_OK_AND_ASSIGN(const NamePattern pattern,
@@ -155,7 +95,7 @@ TEST_CASE("units are dealt in blocks, the last shorter or empty", "[layout]") {
   };
   for (const Case& c : cases) {
     CAPTURE(c.what);
-    DimSplit split = Split(0, "tensor", c.unit);
+    DimSplit split = MakeSplit(0, "tensor", c.unit);
     split.driver_units = c.drivers;
     split.pad_units = c.pad;
     REQUIRE_OK_AND_ASSIGN(
@@ -167,7 +107,7 @@ TEST_CASE("units are dealt in blocks, the last shorter or empty", "[layout]") {
 }
 
 TEST_CASE("listed sizes replace blocks and must sum up", "[layout]") {
-  DimSplit split = Split(0, "tensor", /*unit=*/2);
+  DimSplit split = MakeSplit(0, "tensor", /*unit=*/2);
   split.sizes = {1, 0, 3};
   REQUIRE_OK_AND_ASSIGN(const DimDeal deal, DealDim(split, 8, 3));
   CHECK(deal.held == std::vector<Interval>{{0, 2}, {2, 2}, {2, 8}});
@@ -186,13 +126,13 @@ TEST_CASE("layers are dealt over stages with local numbers", "[layout]") {
     tensors.push_back({"layers." + std::to_string(l) + ".w", {4, 2}});
   }
   const ModelSpec model = MakeModel(tensors);
-  LayoutRule embed = Rule("embed", {Split(0, "tensor")});
+  LayoutRule embed = MakeRule("embed", {MakeSplit(0, "tensor")});
   embed.stage = StageRule::kFirstAndLast;
   embed.local_name = "word_embeddings";
   embed.last_stage_name = "output_layer";
-  LayoutRule norm = Rule("norm");
+  LayoutRule norm = MakeRule("norm");
   norm.stage = StageRule::kLast;
-  LayoutRule layer = Rule("layers.{layer}.w", {Split(1, "tensor")});
+  LayoutRule layer = MakeRule("layers.{layer}.w", {MakeSplit(1, "tensor")});
   layer.stage = StageRule::kByLayer;
   layer.local_name = "decoder.{layer}.w.{global_layer}";
   Layout layout = MakeLayout({embed, norm, layer});
@@ -236,10 +176,10 @@ TEST_CASE("layers are dealt over stages with local numbers", "[layout]") {
 TEST_CASE("fused members lie one after the other", "[layout]") {
   // q has 4 heads of 2, k has 1; over 2 positions: q 4 rows, k 2 rows each.
   const ModelSpec model = MakeModel({{"k", {2, 3}}, {"q", {8, 3}}});
-  LayoutRule q = Rule("q", {Split(0, "tensor", 2)});
+  LayoutRule q = MakeRule("q", {MakeSplit(0, "tensor", 2)});
   q.local_name = "qk";
   q.fuse_index = 0;
-  LayoutRule k = Rule("k", {Split(0, "tensor", 2)});
+  LayoutRule k = MakeRule("k", {MakeSplit(0, "tensor", 2)});
   k.splits[0].driver_units = 4;
   k.local_name = "qk";
   k.fuse_index = 1;
@@ -260,7 +200,7 @@ TEST_CASE("fused members lie one after the other", "[layout]") {
 TEST_CASE("interleaved members lie group by group", "[layout]") {
   // 2 KV groups of 2 query heads of 1 row: q0 q1 k0 | q2 q3 k1.
   const ModelSpec model = MakeModel({{"q", {4, 5}}, {"k", {2, 5}}});
-  LayoutRule q = Rule("q", {Split(0, "tensor")});
+  LayoutRule q = MakeRule("q", {MakeSplit(0, "tensor")});
   q.local_name = "qk";
   q.fuse_index = 0;
   q.interleave = 2;
@@ -301,7 +241,7 @@ TEST_CASE("interleaved members lie group by group", "[layout]") {
 
 TEST_CASE("padding is local memory without a view", "[layout]") {
   const ModelSpec model = MakeModel({{"embed", {5, 3}}});
-  LayoutRule rule = Rule("embed", {Split(0, "tensor")});
+  LayoutRule rule = MakeRule("embed", {MakeSplit(0, "tensor")});
   rule.splits[0].pad_units = 4;
   const Layout layout = MakeLayout({rule});
   const Mesh mesh = MakeMesh({{"tensor", 4}});
@@ -321,7 +261,7 @@ TEST_CASE("padding is local memory without a view", "[layout]") {
 TEST_CASE("a dimension may be split over several axes, the last fastest",
           "[layout]") {
   const ModelSpec model = MakeModel({{"w", {12}}});
-  LayoutRule rule = Rule("w", {Split(0, "b")});
+  LayoutRule rule = MakeRule("w", {MakeSplit(0, "b")});
   rule.splits[0].axes = {"b", "a"};
   const Layout layout = MakeLayout({rule});
   const Mesh mesh = MakeMesh({{"a", 3}, {"b", 2}});
@@ -338,7 +278,7 @@ TEST_CASE("tensors held alike make one class", "[layout]") {
     tensors.push_back({"layers." + std::to_string(l) + ".b", {4}});
   }
   const ModelSpec model = MakeModel(tensors);
-  LayoutRule rule = Rule("layers.{layer}.*", {Split(0, "tensor")});
+  LayoutRule rule = MakeRule("layers.{layer}.*", {MakeSplit(0, "tensor")});
   rule.stage = StageRule::kByLayer;
   Layout layout = MakeLayout({rule});
   layout.stage_axis = "pipe";
@@ -373,28 +313,32 @@ TEST_CASE("a rule that does not fit is refused by name", "[layout]") {
   const auto expand = [&](std::vector<LayoutRule> rules) {
     return ExpandLayout(model, MakeLayout(std::move(rules)), mesh, 0);
   };
-  CHECK_THAT(expand({Rule("a")}), StatusIs(kInvalid, "\"b\" matches no rule"));
-  CHECK_THAT(expand({Rule("*"), Rule("a")}), StatusIs(kInvalid, "\"a\""));
-  CHECK_THAT(expand({Rule("*"), Rule("c")}), StatusIs(kInvalid, "\"c\""));
-  CHECK_THAT(expand({Rule("*", {Split(0, "tensr")})}),
+  CHECK_THAT(expand({MakeRule("a")}),
+             StatusIs(kInvalid, "\"b\" matches no rule"));
+  CHECK_THAT(expand({MakeRule("*"), MakeRule("a")}),
+             StatusIs(kInvalid, "\"a\""));
+  CHECK_THAT(expand({MakeRule("*"), MakeRule("c")}),
+             StatusIs(kInvalid, "\"c\""));
+  CHECK_THAT(expand({MakeRule("*", {MakeSplit(0, "tensr")})}),
              StatusIs(kInvalid, "\"tensr\""));
-  CHECK_THAT(expand({Rule("*", {Split(0, "tensor", 3)})}),
+  CHECK_THAT(expand({MakeRule("*", {MakeSplit(0, "tensor", 3)})}),
              StatusIs(kInvalid, "unit 3"));
-  CHECK_THAT(expand({Rule("*", {Split(2, "tensor")})}),
+  CHECK_THAT(expand({MakeRule("*", {MakeSplit(2, "tensor")})}),
              StatusIs(kInvalid, "dimension 2"));
-  CHECK_THAT(expand({Rule("*", {Split(0, "tensor"), Split(0, "tensor")})}),
-             StatusIs(kInvalid, "twice"));
-  LayoutRule optional = Rule("c");
+  CHECK_THAT(
+      expand({MakeRule("*", {MakeSplit(0, "tensor"), MakeSplit(0, "tensor")})}),
+      StatusIs(kInvalid, "twice"));
+  LayoutRule optional = MakeRule("c");
   optional.optional = true;
-  CHECK_OK(expand({Rule("*"), optional}));
-  LayoutRule by_layer = Rule("*");
+  CHECK_OK(expand({MakeRule("*"), optional}));
+  LayoutRule by_layer = MakeRule("*");
   by_layer.stage = StageRule::kByLayer;
   CHECK_THAT(expand({by_layer}), StatusIs(kInvalid, "{layer}"));
 
-  LayoutRule same = Rule("*");
+  LayoutRule same = MakeRule("*");
   same.local_name = "x";
   CHECK_THAT(expand({same}), StatusIs(kInvalid, "\"x\""));
-  LayoutRule a = Rule("a");
+  LayoutRule a = MakeRule("a");
   a.local_name = "x";
   a.fuse_index = 0;
   LayoutRule b = a;
@@ -403,15 +347,15 @@ TEST_CASE("a rule that does not fit is refused by name", "[layout]") {
   CHECK_THAT(expand({a, b}), StatusIs(kInvalid, "4 and 2"));
   b.fuse_index = 0;
   CHECK_THAT(expand({a, b}), StatusIs(kInvalid, "\"x\""));
-  CHECK_THAT(ExpandLayout(model, MakeLayout({Rule("*")}), mesh, 2),
+  CHECK_THAT(ExpandLayout(model, MakeLayout({MakeRule("*")}), mesh, 2),
              StatusIs(kInvalid, "2"));
 }
 
 TEST_CASE("a hole is named with tensor, box and rank", "[layout]") {
   // Both dimensions split over one axis: only the diagonal is held.
   const ModelSpec model = MakeModel({{"w", {4, 4}}});
-  const Layout layout =
-      MakeLayout({Rule("w", {Split(0, "tensor"), Split(1, "tensor")})});
+  const Layout layout = MakeLayout(
+      {MakeRule("w", {MakeSplit(0, "tensor"), MakeSplit(1, "tensor")})});
   const absl::Status status =
       CheckLayout(model, layout, MakeMesh({{"tensor", 2}}));
   CHECK_THAT(status, StatusIs(kInvalid, "\"w\", box [0,2)x[2,4)"));
@@ -420,7 +364,7 @@ TEST_CASE("a hole is named with tensor, box and rank", "[layout]") {
 
 TEST_CASE("each replica must be whole by itself", "[layout]") {
   const ModelSpec model = MakeModel({{"w", {4}}});
-  Layout layout = MakeLayout({Rule("w", {Split(0, "data")})});
+  Layout layout = MakeLayout({MakeRule("w", {MakeSplit(0, "data")})});
   const Mesh mesh = MakeMesh({{"data", 2}});
   CHECK_OK(CheckLayout(model, layout, mesh));
   layout.replica_axes = {"data"};
