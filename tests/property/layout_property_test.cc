@@ -1,38 +1,28 @@
-// Random models, layouts and meshes against an oracle that knows nothing of
-// boxes: it decides for each single element who holds it, and builds each local
-// parameter by listing elements in order.
+// Random models, layouts and meshes against the oracle.
 
 #include <algorithm>
 #include <map>
 #include <random>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "common/layout.h"
+#include "tests/property/layout_oracle.h"
 #include "tests/support/status_matchers.h"
 
 namespace sluice {
 namespace {
 
+using Case = ::sluice::testing::LayoutCase;
+using ::sluice::testing::ElementValue;
+using ::sluice::testing::OracleParams;
 using Rng = std::mt19937_64;
 
 int64_t Draw(Rng& rng, int64_t lo, int64_t hi) {
   return lo + static_cast<int64_t>(rng() % static_cast<uint64_t>(hi - lo + 1));
 }
 
-// A value that names one element of one tensor; 0 is padding.
-int64_t ValueOf(size_t tensor, int64_t flat) {
-  return 1 + static_cast<int64_t>(tensor) * 1'000'000 + flat;
-}
-
 // --- A random case ----------------------------------------------------------
-
-struct Case {
-  ModelSpec model;
-  Layout layout;
-  Mesh mesh;
-};
 
 DimSplit MakeSplit(int dim, int64_t unit) {
   DimSplit split;
@@ -86,6 +76,7 @@ void AddGateUp(Rng& rng, int64_t layers, Case& c) {
   const int split_dim = static_cast<int>(Draw(rng, 0, 1));
   const int fuse_dim = static_cast<int>(Draw(rng, 0, 1));
   const int64_t pad = Draw(rng, 0, 1) * Draw(rng, 1, 3);
+  const bool turned = Draw(rng, 0, 1) == 1;
   for (int m = 0; m < 2; ++m) {
     const std::string name = m == 0 ? "gate" : "up";
     DimSplit split = MakeSplit(split_dim, 1);
@@ -94,10 +85,98 @@ void AddGateUp(Rng& rng, int64_t layers, Case& c) {
         MakeRule("layers.{layer}." + name, "l.{layer}.fc1", {split});
     rule.fuse_index = m;
     rule.fuse_dim = fuse_dim;
+    if (turned) rule.dim_order = {1, 0};
     c.layout.rules.push_back(rule);
     for (int64_t l = 0; l < layers; ++l) {
       c.model.tensors.push_back(
           {"layers." + std::to_string(l) + "." + name, DType::kI64, shape});
+    }
+  }
+}
+
+// Experts on a second grid: stacked and fused, or one by one; some twice.
+void AddExperts(Rng& rng, int64_t layers, Case& c) {
+  const int64_t positions =
+      c.mesh.AxisSize("tensor") * c.mesh.AxisSize("extra");
+  std::vector<int64_t> divisors;
+  for (int64_t d = 1; d <= positions; ++d) {
+    if (positions % d == 0) divisors.push_back(d);
+  }
+  const int64_t ep =
+      divisors[static_cast<size_t>(Draw(rng, 0, std::ssize(divisors) - 1))];
+  c.layout.regroups = {{{"extra", "tensor"}, {{"etp", 0}, {"ep", ep}}}};
+  const bool stacked = Draw(rng, 0, 1) == 1;
+  const bool fused = Draw(rng, 0, 1) == 1;
+  const int64_t experts = Draw(rng, 1, 6);
+  const Shape shape = {Draw(rng, 1, 5), Draw(rng, 1, 3)};
+  for (int m = 0; m < 2; ++m) {
+    const std::string name = m == 0 ? "gate" : "up";
+    DimSplit split = MakeSplit(0, 1);
+    split.axes = {"etp"};
+    LayoutRule rule =
+        MakeRule("layers.{layer}.e.{expert}." + name, "l.{layer}.x", {split});
+    if (!fused) rule.local_name += "." + name;
+    if (!stacked) rule.local_name += ".{local_expert}";
+    if (fused) rule.fuse_index = 1 - m;
+    rule.experts = {{"ep"}, {}, stacked};
+    c.layout.rules.push_back(rule);
+    for (int64_t l = 0; l < layers; ++l) {
+      for (int64_t e = 0; e < experts; ++e) {
+        c.model.tensors.push_back({"layers." + std::to_string(l) + ".e." +
+                                       std::to_string(e) + "." + name,
+                                   DType::kI64, shape});
+      }
+    }
+  }
+  if (Draw(rng, 0, 1) == 0) return;
+  // Every expert once, and some a second time on another position.
+  ExpertMap map;
+  map.first_layer = Draw(rng, 0, layers - 1);
+  map.num_layers = Draw(rng, 1, 2);
+  for (int64_t e = 0; e < experts; ++e) map.slots.push_back(e);
+  std::shuffle(map.slots.begin(), map.slots.end(), rng);
+  const int64_t block = (experts + ep - 1) / ep;
+  const int64_t full = ep * block;
+  if (experts == full && ep > 1 && Draw(rng, 0, 1) == 1) {
+    // Each position gets one more: the first of the position before it.
+    std::vector<int64_t> slots;
+    for (int64_t p = 0; p < ep; ++p) {
+      for (int64_t s = 0; s < block; ++s) {
+        slots.push_back(map.slots[static_cast<size_t>(p * block + s)]);
+      }
+      slots.push_back(
+          map.slots[static_cast<size_t>((p + ep - 1) % ep * block)]);
+    }
+    map.slots = std::move(slots);
+  }
+  c.layout.expert_maps = {map};
+}
+
+// Tensors of a layer flattened and joined, or each by itself, after a split.
+void AddFlat(Rng& rng, int64_t layers, Case& c) {
+  const bool joined = Draw(rng, 0, 1) == 1;
+  FlatRule flat;
+  flat.axes = {"tensor"};
+  flat.unit = Draw(rng, 1, 3);
+  const bool split = Draw(rng, 0, 1) == 1;
+  if (!split) flat.axes.emplace_back("extra");
+  const Shape shapes[] = {{Draw(rng, 1, 4), Draw(rng, 1, 4)},
+                          {Draw(rng, 1, 6)},
+                          {Draw(rng, 1, 3), Draw(rng, 1, 3), Draw(rng, 1, 4)}};
+  for (int m = 0; m < 3; ++m) {
+    const std::string name = "flat" + std::to_string(m);
+    LayoutRule rule = MakeRule("layers.{layer}." + name, "l.{layer}.flat", {});
+    if (!joined) rule.local_name += std::to_string(m);
+    if (split) {
+      rule.splits = {MakeSplit(m == 2 ? 1 : 0, 1)};
+      rule.splits[0].axes = {"extra"};
+    }
+    rule.fuse_index = m == 1 ? 0 : -1;
+    rule.flat = flat;
+    c.layout.rules.push_back(rule);
+    for (int64_t l = 0; l < layers; ++l) {
+      c.model.tensors.push_back(
+          {"layers." + std::to_string(l) + "." + name, DType::kI64, shapes[m]});
     }
   }
 }
@@ -123,12 +202,38 @@ void AddOthers(Rng& rng, Case& c) {
   LayoutRule both = MakeRule("both", "", {MakeSplit(1, 1)});
   both.splits[0].axes = {"tensor", "extra"};
   both.stage = StageRule::kLast;
+  if (Draw(rng, 0, 1) == 1) both.dim_order = {2, 0, 1};
+  LayoutRule parts = MakeRule("parts", "", {MakeSplit(1, 2)});
+  parts.splits[0].parts = {2 * Draw(rng, 0, 3), 2 * Draw(rng, 1, 4),
+                           2 * Draw(rng, 0, 2)};
+  parts.stage = StageRule::kAll;
+  int64_t columns = 0;
+  for (const int64_t part : parts.splits[0].parts) columns += part;
+  c.model.tensors.push_back({"parts", DType::kI64, {2, columns}});
   c.model.tensors.push_back({"both", DType::kI64, {2, Draw(rng, 1, 9), 2}});
   LayoutRule rest = MakeRule("rest.*", "", {});
   rest.stage = StageRule::kAll;
   c.model.tensors.push_back({"rest.vector", DType::kI64, {Draw(rng, 1, 5)}});
   c.model.tensors.push_back({"rest.scalar", DType::kI64, {}});
-  c.layout.rules.insert(c.layout.rules.end(), {embed, both, rest});
+  c.layout.rules.insert(c.layout.rules.end(), {embed, both, parts, rest});
+}
+
+// Blocks of layers per stage, listed ones, or chunks that go round.
+void DealStages(Rng& rng, int64_t layers, Case& c) {
+  switch (Draw(rng, 0, 2)) {
+    case 0:
+      return;
+    case 1:
+      c.layout.chunk_layers = Draw(rng, 1, 3);
+      return;
+    default:
+      break;
+  }
+  const int64_t chunks = c.mesh.AxisSize("pipe") * Draw(rng, 1, 2);
+  c.layout.stage_layers.assign(static_cast<size_t>(chunks), 0);
+  for (int64_t l = 0; l < layers; ++l) {
+    ++c.layout.stage_layers[static_cast<size_t>(Draw(rng, 0, chunks - 1))];
+  }
 }
 
 Case MakeCase(Rng& rng) {
@@ -148,173 +253,15 @@ Case MakeCase(Rng& rng) {
     c.mesh.ranks.push_back(Rank(static_cast<int32_t>(size - 1 - i)));
   }
   const int64_t layers = Draw(rng, 1, 5);
+  DealStages(rng, layers, c);
   AddAttention(rng, layers, c);
   AddGateUp(rng, layers, c);
+  AddExperts(rng, layers, c);
+  AddFlat(rng, layers, c);
   AddOthers(rng, c);
   std::shuffle(c.model.tensors.begin(), c.model.tensors.end(), rng);
   return c;
 }
-
-// --- The oracle -------------------------------------------------------------
-
-// Does position p of P hold element e of a dimension of n elements?
-bool PositionHolds(const DimSplit& split, int64_t n, int64_t e, int64_t p,
-                   int64_t positions) {
-  const int64_t unit = e / split.unit;
-  const int64_t units = n / split.unit;
-  if (!split.sizes.empty()) {
-    int64_t before = 0;
-    for (int64_t i = 0; i < p; ++i) before += split.sizes[i];
-    return unit >= before && unit < before + split.sizes[p];
-  }
-  if (split.driver_units != 0) {
-    // Some driver of this position uses the unit: driver d uses every unit
-    // that shares a part of [d/D, (d+1)/D) with [unit/n, (unit+1)/n).
-    const int64_t drivers = split.driver_units;
-    const int64_t block = (drivers + positions - 1) / positions;
-    for (int64_t d = 0; d < drivers; ++d) {
-      if (d / block == p && d * units < (unit + 1) * drivers &&
-          unit * drivers < (d + 1) * units) {
-        return true;
-      }
-    }
-    return false;
-  }
-  int64_t total = units;
-  if (split.pad_units != 0) {
-    while (total % (split.pad_units * positions) != 0) ++total;
-  }
-  return unit / ((total + positions - 1) / positions) == p;
-}
-
-int64_t CoordinateOn(const Mesh& mesh, int64_t index, const std::string& axis) {
-  int64_t inner = 1;
-  for (size_t a = mesh.axes.size(); a-- > 0;) {
-    if (mesh.axes[a].name == axis) return index / inner % mesh.axes[a].size;
-    inner *= mesh.axes[a].size;
-  }
-  return 0;
-}
-
-std::pair<int64_t, int64_t> Position(const Mesh& mesh, int64_t index,
-                                     const std::vector<std::string>& axes) {
-  int64_t position = 0;
-  int64_t count = 1;
-  for (const std::string& axis : axes) {
-    position = position * mesh.AxisSize(axis) + CoordinateOn(mesh, index, axis);
-    count *= mesh.AxisSize(axis);
-  }
-  return {position, count};
-}
-
-struct Cell {
-  std::vector<int64_t> key;  // order inside the parameter
-  int64_t value;
-};
-
-// Local parameters of one agent: name -> values in memory order, padding left
-// out (its place is checked through the view's parameter being zero there).
-class Oracle {
- public:
-  Oracle(const Case& c, int64_t index) : case_(c), index_(index) {
-    for (size_t t = 0; t < c.model.tensors.size(); ++t) AddTensor(t);
-  }
-
-  // Values of each parameter, without padding, in memory order.
-  std::map<std::string, std::vector<int64_t>> Params() {
-    std::map<std::string, std::vector<int64_t>> out;
-    for (auto& [name, cells] : cells_) {
-      std::sort(cells.begin(), cells.end(),
-                [](const Cell& a, const Cell& b) { return a.key < b.key; });
-      for (const Cell& cell : cells) out[name].push_back(cell.value);
-    }
-    return out;
-  }
-
- private:
-  const LayoutRule& RuleOf(const std::string& name, int64_t& layer) const {
-    layer = -1;
-    std::string pattern = name;
-    if (name.rfind("layers.", 0) == 0) {
-      const size_t dot = name.find('.', 7);
-      layer = std::stoll(name.substr(7, dot - 7));
-      pattern = "layers.{layer}" + name.substr(dot);
-    } else if (name.rfind("rest.", 0) == 0) {
-      pattern = "rest.*";
-    }
-    for (const LayoutRule& rule : case_.layout.rules) {
-      if (rule.pattern == pattern) return rule;
-    }
-    throw std::logic_error("no rule for " + name);
-  }
-
-  // The name on this agent's stage, or "" if the stage has it not.
-  std::string LocalName(const std::string& name, const LayoutRule& rule,
-                        int64_t layer) const {
-    const int64_t stages = case_.mesh.AxisSize("pipe");
-    const int64_t stage = CoordinateOn(case_.mesh, index_, "pipe");
-    if (rule.stage == StageRule::kByLayer) {
-      int64_t layers = 0;
-      for (const TensorSpec& t : case_.model.tensors) {
-        int64_t l = -1;
-        RuleOf(t.name, l);
-        layers = std::max(layers, l + 1);
-      }
-      const int64_t block = (layers + stages - 1) / stages;
-      if (layer / block != stage) return "";
-      std::string local = rule.local_name;
-      return local.replace(local.find("{layer}"), 7,
-                           std::to_string(layer % block));
-    }
-    const bool last = stage == stages - 1;
-    if (rule.stage == StageRule::kLast) return last ? name : "";
-    if (rule.stage == StageRule::kFirstAndLast) {
-      if (stage == 0) return name;
-      return last ? rule.last_stage_name : "";
-    }
-    return name;
-  }
-
-  void AddTensor(size_t t) {
-    const TensorSpec& tensor = case_.model.tensors[t];
-    int64_t layer = -1;
-    const LayoutRule& rule = RuleOf(tensor.name, layer);
-    const std::string local = LocalName(tensor.name, rule, layer);
-    if (local.empty()) return;
-    const int64_t elements = tensor.num_elements();
-    for (int64_t flat = 0; flat < elements; ++flat) {
-      std::vector<int64_t> e(tensor.shape.size());
-      int64_t rest = flat;
-      for (size_t d = e.size(); d-- > 0;) {
-        e[d] = rest % tensor.shape[d];
-        rest /= tensor.shape[d];
-      }
-      bool held = true;
-      for (const DimSplit& split : rule.splits) {
-        const auto d = static_cast<size_t>(split.dim);
-        const auto [p, count] = Position(case_.mesh, index_, split.axes);
-        held &= PositionHolds(split, tensor.shape[d], e[d], p, count);
-      }
-      if (!held) continue;
-      // Order: by dimension, but along fuse_dim first by group and member.
-      std::vector<int64_t> key;
-      for (size_t d = 0; d < e.size(); ++d) {
-        if (rule.fuse_index >= 0 && static_cast<int>(d) == rule.fuse_dim) {
-          key.push_back(rule.interleave == 0
-                            ? 0
-                            : e[d] / (tensor.shape[d] / rule.interleave));
-          key.push_back(rule.fuse_index);
-        }
-        key.push_back(e[d]);
-      }
-      cells_[local].push_back({key, ValueOf(t, flat)});
-    }
-  }
-
-  const Case& case_;
-  int64_t index_;
-  std::map<std::string, std::vector<Cell>> cells_;
-};
 
 // --- The layout's answer ----------------------------------------------------
 
@@ -343,8 +290,9 @@ std::map<std::string, std::vector<int64_t>> Fill(const Case& c,
       }
       if (!inside) continue;
       int64_t& cell = out.at(static_cast<size_t>(at));
-      cell = cell == 0 ? ValueOf(static_cast<size_t>(view.tensor.value()), flat)
-                       : -1;
+      cell = cell == 0
+                 ? ElementValue(static_cast<size_t>(view.tensor.value()), flat)
+                 : -1;
     }
   }
   return params;
@@ -367,7 +315,7 @@ TEST_CASE("each local parameter holds what the oracle lists",
         std::erase(values, 0);  // padding
       }
       std::erase_if(held, [](const auto& p) { return p.second.empty(); });
-      CHECK(held == Oracle(c, i).Params());
+      CHECK(held == OracleParams(c, i));
     }
   }
 }
@@ -393,10 +341,13 @@ TEST_CASE("classes hold the same elements as views", "[layout][property]") {
     const Case c = MakeCase(rng);
     REQUIRE_OK_AND_ASSIGN(const std::vector<TensorClass> classes,
                           ClassifyLayout(c.model, c.layout, c.mesh));
+    REQUIRE_OK_AND_ASSIGN(const std::vector<int64_t> bytes,
+                          LayoutBytesOnAll(c.model, c.layout, c.mesh));
     std::vector<int> seen(c.model.tensors.size(), 0);
     for (int64_t i = 0; i < c.mesh.size(); ++i) {
       REQUIRE_OK_AND_ASSIGN(const RankLayout rank,
                             ExpandLayout(c.model, c.layout, c.mesh, i));
+      CHECK(rank.buffer_bytes == bytes[static_cast<size_t>(i)]);
       std::map<int32_t, int64_t> elements;
       for (const View& view : rank.views) {
         elements[view.tensor.value()] += view.box.num_elements();

@@ -19,6 +19,7 @@ constexpr int kMaxRanks = 14;
 struct Family {
   int64_t layers = 1;
   int64_t kv_heads = 1, heads = 1, width = 1;
+  int64_t experts = 1;
 };
 
 DimSplit RandomSplit(Rng& rng, int dim, int64_t size, const Mesh& mesh) {
@@ -92,6 +93,71 @@ void AddAttention(Rng& rng, const Family& family, Layout& layout) {
   }
 }
 
+// Experts on a second grid over the agents of a stage and replica: stacked,
+// fused or one by one; where it comes out even, some stand twice.
+void AddExperts(Rng& rng, const Family& family, const Mesh& mesh,
+                Layout& layout) {
+  const int64_t agents = mesh.AxisSize("tensor") * mesh.AxisSize("extra");
+  std::vector<int64_t> divisors;
+  for (int64_t d = 1; d <= agents; ++d) {
+    if (agents % d == 0) divisors.push_back(d);
+  }
+  const int64_t ep =
+      divisors[static_cast<size_t>(Draw(rng, 0, std::ssize(divisors) - 1))];
+  layout.regroups = {{{"tensor", "extra"}, {{"expert", ep}, {"etp", 0}}}};
+  const bool stacked = Draw(rng, 0, 1) == 1;
+  for (const char* name : {"up", "down"}) {
+    LayoutRule rule = MakeRule(absl::StrCat("layers.{layer}.x.{expert}.", name),
+                               StageRule::kByLayer);
+    rule.local_name =
+        absl::StrCat("l.{layer}.", name, stacked ? "" : ".{local_expert}");
+    rule.experts = {{"expert"}, {}, stacked};
+    rule.splits.emplace_back();
+    rule.splits.back().dim = static_cast<int>(Draw(rng, 0, 1));
+    rule.splits.back().axes = {"etp"};
+    if (Draw(rng, 0, 1) == 1) rule.dim_order = {1, 0};
+    layout.rules.push_back(rule);
+  }
+  if (ep == 1 || family.experts % ep != 0 || Draw(rng, 0, 1) == 0) return;
+  ExpertMap map;  // each position has the first of the one before it as well
+  map.num_layers = Draw(rng, 0, 1);
+  const int64_t block = family.experts / ep;
+  for (int64_t p = 0; p < ep; ++p) {
+    for (int64_t e = 0; e < block; ++e) map.slots.push_back(p * block + e);
+    map.slots.push_back((p + ep - 1) % ep * block);
+  }
+  layout.expert_maps = {map};
+}
+
+// Two tensors of a layer flattened, joined or each by itself.
+void AddFlat(Rng& rng, Layout& layout) {
+  const bool joined = Draw(rng, 0, 1) == 1;
+  FlatRule flat;
+  flat.axes = {"tensor"};
+  if (Draw(rng, 0, 1) == 1) flat.axes.emplace_back("extra");
+  flat.unit = Draw(rng, 1, 3);
+  for (const char* name : {"flat", "pair"}) {
+    LayoutRule rule =
+        MakeRule(absl::StrCat("layers.{layer}.", name), StageRule::kByLayer);
+    rule.local_name = absl::StrCat("l.{layer}.", joined ? "flat" : name);
+    rule.flat = flat;
+    layout.rules.push_back(rule);
+  }
+}
+
+// A stored q-k-v: each part dealt by itself.
+void AddParts(Rng& rng, const Family& family, Layout& layout) {
+  LayoutRule rule = MakeRule("layers.{layer}.parts", StageRule::kByLayer);
+  DimSplit split;
+  split.axes = {"tensor"};
+  split.unit = family.width;
+  split.parts = {family.heads * family.width, family.kv_heads * family.width,
+                 family.kv_heads * family.width};
+  rule.splits = {split};
+  if (Draw(rng, 0, 1) == 1) rule.dim_order = {1, 0};
+  layout.rules.push_back(rule);
+}
+
 Mesh RandomMesh(Rng& rng, int num_ranks) {
   Mesh mesh;
   int64_t size = 0;
@@ -112,18 +178,36 @@ Mesh RandomMesh(Rng& rng, int num_ranks) {
   return mesh;
 }
 
+// Even stages, listed ones or chunks that go round.
+void DealStages(Rng& rng, const Family& family, const Mesh& mesh,
+                Layout& layout) {
+  const int64_t stages = mesh.AxisSize("pipe");
+  switch (Draw(rng, 0, 3)) {
+    case 0: {  // uneven stages or chunks, some empty
+      const int64_t chunks = stages * Draw(rng, 1, 2);
+      layout.stage_layers.assign(static_cast<size_t>(chunks), 0);
+      for (int64_t l = 0; l < family.layers; ++l) {
+        ++layout.stage_layers[static_cast<size_t>(Draw(rng, 0, chunks - 1))];
+      }
+      break;
+    }
+    case 1:
+      layout.chunk_layers = Draw(rng, 1, 2);
+      break;
+    default:
+      break;
+  }
+}
+
 Layout RandomRules(Rng& rng, const ModelSpec& model, const Family& family,
                    const Mesh& mesh) {
   Layout layout;
   layout.stage_axis = "pipe";
   layout.replica_axes = {"data"};
-  if (Draw(rng, 0, 1) == 1) {  // uneven stages, some empty
-    layout.stage_layers.assign(static_cast<size_t>(mesh.AxisSize("pipe")), 0);
-    for (int64_t l = 0; l < family.layers; ++l) {
-      ++layout.stage_layers[static_cast<size_t>(
-          Draw(rng, 0, mesh.AxisSize("pipe") - 1))];
-    }
-  }
+  DealStages(rng, family, mesh, layout);
+  AddExperts(rng, family, mesh, layout);
+  AddFlat(rng, layout);
+  AddParts(rng, family, layout);
   AddAttention(rng, family, layout);
   const auto shape_of = [&](const std::string& name) {
     for (const TensorSpec& tensor : model.tensors) {
@@ -230,6 +314,7 @@ coordinator::ReshardInput RandomReshard(Rng& rng) {
   family.kv_heads = Draw(rng, 1, 3);
   family.heads = family.kv_heads * Draw(rng, 1, 4);
   family.width = Draw(rng, 1, 3);
+  family.experts = Draw(rng, 1, 6);
   auto model = std::make_shared<ModelSpec>();
   model->name = "m";
   const auto add = [&](std::string name, DType dtype, Shape shape) {
@@ -237,8 +322,18 @@ coordinator::ReshardInput RandomReshard(Rng& rng) {
   };
   const int64_t hidden = Draw(rng, 1, 4);
   const Shape matrix = {Draw(rng, 1, 9), Draw(rng, 1, 9)};
+  const Shape expert = {Draw(rng, 1, 4), Draw(rng, 1, 3)};
+  const Shape cube = {Draw(rng, 1, 3), Draw(rng, 1, 3), Draw(rng, 1, 3)};
   for (int64_t l = 0; l < family.layers; ++l) {
     const std::string prefix = absl::StrCat("layers.", l, ".");
+    for (int64_t e = 0; e < family.experts; ++e) {
+      add(absl::StrCat(prefix, "x.", e, ".up"), DType::kI16, expert);
+      add(absl::StrCat(prefix, "x.", e, ".down"), DType::kI16, expert);
+    }
+    add(prefix + "flat", DType::kF32, cube);
+    add(prefix + "pair", DType::kF32, matrix);
+    add(prefix + "parts", DType::kI16,
+        {(family.heads + 2 * family.kv_heads) * family.width, hidden});
     add(prefix + "q", DType::kI16, {family.heads * family.width, hidden});
     add(prefix + "k", DType::kI16, {family.kv_heads * family.width, hidden});
     add(prefix + "v", DType::kI16, {family.kv_heads * family.width, hidden});

@@ -2,8 +2,10 @@
 #define SLUICE_TESTS_PROPERTY_RANDOM_RESHARD_H_
 
 // Random models, layouts, meshes and clusters for reshard plans: sizes that do
-// not divide, more ranks than heads, replicas, uneven stages, fused and
-// interleaved members, padding, listed sizes, explicit boxes.
+// not divide, more ranks than heads, replicas, uneven and virtual stages, fused
+// and interleaved members, padding, listed sizes, experts on a second grid
+// (stacked, separate, redundant), flat shards, dimensions in parts, transposed
+// parameters, explicit boxes.
 
 #include <cstdint>
 #include <random>
