@@ -34,8 +34,8 @@ absl::StatusOr<Layout> FindLayout(
     const std::map<std::string, int64_t>& variables);
 
 // Returns the axes with those the layout names and the text lacks, of size 1: a
-// mesh "tensor=4" is enough where nothing is replicated and there are no stages.
-// Errors: INVALID_ARGUMENT - bad axes, or one the layout does not name.
+// mesh "tensor=4" is enough where nothing is replicated and there are no
+// stages. Errors: INVALID_ARGUMENT - bad axes, or one the layout does not name.
 absl::StatusOr<std::string> CompleteAxes(const Layout& layout,
                                          absl::string_view axes);
 
