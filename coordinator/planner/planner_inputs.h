@@ -21,6 +21,9 @@ namespace sluice::coordinator {
 // exist. Rates in bytes per second are for estimates only.
 struct Topology {
   std::vector<int32_t> node_of_rank;  // -1: no such agent
+  // Which of its node's network cards each rank uses, numbered from 0 per node;
+  // empty: one card per node.
+  std::vector<int32_t> card_of_rank;
   double same_device_rate = 10e9;
   double same_node_rate = 10e9;
   double between_nodes_rate = 5e9;
@@ -75,6 +78,7 @@ struct RedistributionInput {
 struct PlanningLimits {
   int64_t max_transfers = int64_t{1} << 22;
   int64_t max_ranks = 65536;
+  int64_t max_bytes = int64_t{1} << 58;  // moved by one plan
 };
 
 }  // namespace sluice::coordinator

@@ -28,6 +28,14 @@ RankSets::Id RankSets::Intern(std::vector<Rank> ranks) {
   return it->second;
 }
 
+RankSets::Id RankSets::InternAscending(const std::vector<Rank>& ranks) {
+  const auto it = by_ascending_.find(ranks);
+  if (it != by_ascending_.end()) return it->second;
+  const Id id = Intern(ranks);
+  by_ascending_.emplace(ranks, id);
+  return id;
+}
+
 RankSets::Id RankSets::Union(absl::Span<const Id> sets) {
   if (sets.size() == 1) return sets[0];
   std::vector<Rank> ranks;

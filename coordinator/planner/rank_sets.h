@@ -35,6 +35,8 @@ class RankSets {
 
   // Returns the number of the set of these ranks (any order, repeats allowed).
   Id Intern(std::vector<Rank> ranks);
+  // The same for ranks that are ascending, asked for again and again.
+  Id InternAscending(const std::vector<Rank>& ranks);
   // Returns the union of sets.
   Id Union(absl::Span<const Id> sets);
   // Returns the ranks of `a` that are not in `b`.
@@ -64,6 +66,7 @@ class RankSets {
   const Topology& topology_;
   std::deque<Set> sets_;  // a deque: growing moves no set
   absl::flat_hash_map<std::vector<Rank>, Id> by_ranks_;
+  absl::flat_hash_map<std::vector<Rank>, Id> by_ascending_;
   absl::flat_hash_map<std::pair<Id, Id>, Id> differences_;
 };
 

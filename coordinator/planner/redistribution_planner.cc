@@ -9,6 +9,7 @@
 #include "common/status_macros.h"
 #include "coordinator/planner/certificate.h"
 #include "coordinator/planner/input_checks.h"
+#include "coordinator/planner/lower_bound.h"
 #include "coordinator/planner/planners.h"
 #include "coordinator/planner/rank_sets.h"
 #include "coordinator/planner/reference_steps.h"
@@ -22,11 +23,26 @@ bool Has(const std::vector<Rank>& ascending, Rank rank) {
   return std::binary_search(ascending.begin(), ascending.end(), rank);
 }
 
+// Holdings, as positions [begin, end) in the list of those that travel.
+struct Range {
+  size_t begin = 0;
+  size_t end = 0;
+};
+
 // Tensors with the same holders and the same missing ranks travel together.
 struct Group {
   Demand demand;  // bytes: of all of them
-  std::vector<uint32_t> holdings;
+  Range holdings;
 };
+
+// A part of a group that is routed by itself.
+struct GroupPiece {
+  int32_t group = 0;
+  Range holdings;
+};
+
+// (round, source, destination, transfer that brought it or -1)
+using Way = std::tuple<int32_t, Rank, Rank, int64_t>;
 
 class RedistributionPlanning {
  public:
@@ -67,19 +83,48 @@ class RedistributionPlanning {
  private:
   const SampleHolding& holding(uint32_t i) const { return input_.holdings[i]; }
 
+  // Keys of one sample mostly have the same ranks: those are compared first.
   void MakeGroups() {
-    absl::flat_hash_map<std::pair<RankSets::Id, RankSets::Id>, size_t> known;
+    absl::flat_hash_map<std::pair<RankSets::Id, RankSets::Id>, int32_t> known;
+    std::vector<int32_t> group_of(input_.holdings.size());
+    int32_t number = -1;  // of the group of the holding before; -1 = none
     for (size_t i = 0; i < input_.holdings.size(); ++i) {
-      const RankSets::Id holders = sets_.Intern(input_.holdings[i].holders);
-      const RankSets::Id missing =
-          sets_.Minus(sets_.Intern(input_.wanted[i]), holders);
-      if (sets_.Ranks(missing).empty()) continue;
-      const auto [it, inserted] =
-          known.try_emplace({holders, missing}, groups_.size());
-      if (inserted) groups_.push_back({{0, holders, missing}, {}});
-      Group& group = groups_[it->second];
+      const std::vector<Rank>& held = input_.holdings[i].holders;
+      if (i == 0 || held != input_.holdings[i - 1].holders ||
+          input_.wanted[i] != input_.wanted[i - 1]) {
+        const RankSets::Id holders = sets_.InternAscending(held);
+        const RankSets::Id missing =
+            sets_.Minus(sets_.InternAscending(input_.wanted[i]), holders);
+        const bool satisfied = sets_.Ranks(missing).empty();
+        const auto [it, inserted] = known.try_emplace(
+            {holders, missing},
+            satisfied ? -1 : static_cast<int32_t>(groups_.size()));
+        number = it->second;
+        if (inserted && !satisfied)
+          groups_.push_back({{0, holders, missing}, {}});
+      }
+      group_of[i] = number;
+      if (number < 0) continue;
+      Group& group = groups_[static_cast<size_t>(number)];
       group.demand.bytes += bytes_[i];
-      group.holdings.push_back(static_cast<uint32_t>(i));
+      ++group.holdings.end;  // their number, until they are listed
+    }
+    ListTravelling(group_of);
+  }
+
+  // Lists the holdings that travel, by group and position.
+  void ListTravelling(const std::vector<int32_t>& group_of) {
+    size_t total = 0;
+    for (Group& group : groups_) {
+      const size_t count = group.holdings.end;
+      group.holdings = {total, total};
+      total += count;
+    }
+    travelling_.resize(total);
+    for (size_t i = 0; i < group_of.size(); ++i) {
+      if (group_of[i] < 0) continue;
+      Group& group = groups_[static_cast<size_t>(group_of[i])];
+      travelling_[group.holdings.end++] = static_cast<uint32_t>(i);
     }
   }
 
@@ -91,70 +136,70 @@ class RedistributionPlanning {
     for (const Group& group : groups_) whole.push_back(group.demand);
     const int64_t chunk = ChunkBytes(sets_, whole);
     std::vector<Demand> demands;
-    std::vector<Group> pieces;            // the holdings of each demand
-    std::vector<int32_t> group_of_piece;  // parallel to demands
+    std::vector<GroupPiece> pieces;  // parallel to demands
     for (size_t g = 0; g < groups_.size(); ++g) {
       const Group& group = groups_[g];
       const bool cut = WorthCutting(sets_, group.demand);
-      for (const uint32_t i : group.holdings) {
-        const bool opens = group_of_piece.empty() ||
-                           group_of_piece.back() != static_cast<int32_t>(g) ||
-                           (cut && demands.back().bytes + bytes_[i] > chunk);
-        if (opens) {
+      bool opens = true;
+      for (size_t at = group.holdings.begin; at < group.holdings.end; ++at) {
+        const int64_t bytes = bytes_[travelling_[at]];
+        if (opens || (cut && demands.back().bytes + bytes > chunk)) {
           demands.push_back({0, group.demand.holders, group.demand.missing});
-          pieces.emplace_back();
-          group_of_piece.push_back(static_cast<int32_t>(g));
+          pieces.push_back({static_cast<int32_t>(g), {at, at}});
+          opens = false;
         }
-        demands.back().bytes += bytes_[i];
-        pieces.back().holdings.push_back(i);
+        demands.back().bytes += bytes;
+        pieces.back().holdings.end = at + 1;
       }
     }
-    JoinLegs(RouteDemands(sets_, demands), pieces, group_of_piece);
+    JoinLegs(RouteDemands(sets_, demands), pieces);
     OrderAndNumber(input_.topology.num_ranks(), transfers_);
   }
 
   // Legs that go the same way become one transfer: all of them where each goes
   // to one rank only, else those of one group, as one collective per source.
-  void JoinLegs(const std::vector<Leg>& legs, const std::vector<Group>& pieces,
-                const std::vector<int32_t>& group_of_piece) {
-    // (round, source, destination, group or -1, parent transfer or -1)
-    using Way = std::tuple<int32_t, Rank, Rank, int32_t, int32_t>;
-    absl::flat_hash_map<Way, size_t> known;
-    absl::flat_hash_map<std::tuple<int32_t, Rank, int32_t, int32_t>, uint32_t>
-        collectives;
-    std::vector<int32_t> transfer_of_leg(legs.size());
-    for (const int32_t round : {0, 1}) {
-      for (size_t i = 0; i < legs.size(); ++i) {
-        const Leg& leg = legs[i];
-        if (leg.round != round) continue;
-        const auto piece = static_cast<size_t>(leg.demand);
-        const Group& group =
-            groups_[static_cast<size_t>(group_of_piece[piece])];
-        const bool alone = sets_.Ranks(group.demand.missing).size() == 1;
-        const int32_t number = alone ? -1 : group_of_piece[piece];
-        const int32_t parent =
-            leg.parent < 0 ? -1
-                           : transfer_of_leg[static_cast<size_t>(leg.parent)];
-        const auto [it, inserted] = known.try_emplace(
-            Way{round, leg.source, leg.destination, number, parent},
-            transfers_.size());
-        if (inserted) {
-          Transfer& made = AddTransfer(
-              alone ? TransferKind::kSendRecv : TransferKind::kBroadcast, round,
-              leg.source, leg.destination);
-          if (parent >= 0) made.reads_after = static_cast<uint32_t>(parent);
-          if (!alone) {
-            made.collective =
-                collectives
-                    .try_emplace({round, leg.source, number, parent},
-                                 static_cast<uint32_t>(collectives.size() + 1))
-                    .first->second;
-          }
+  void JoinLegs(const std::vector<Leg>& legs,
+                const std::vector<GroupPiece>& pieces) {
+    transfers_.reserve(legs.size());
+    absl::flat_hash_map<Way, uint32_t> alone, in_group;
+    absl::flat_hash_map<Way, uint32_t> collectives;  // destination: none
+    uint32_t num_collectives = 0;
+    int32_t last_group = -1;
+    std::vector<uint32_t> transfer_of_leg(legs.size());
+    for (size_t i = 0; i < legs.size(); ++i) {  // parents come first
+      const Leg& leg = legs[i];
+      const GroupPiece& piece = pieces[static_cast<size_t>(leg.demand)];
+      const Group& group = groups_[static_cast<size_t>(piece.group)];
+      if (piece.group != last_group) {
+        in_group.clear();
+        collectives.clear();
+        last_group = piece.group;
+      }
+      const bool to_one = sets_.Ranks(group.demand.missing).size() == 1;
+      Way way{leg.round, leg.source, leg.destination,
+              leg.parent < 0
+                  ? -1
+                  : int64_t{transfer_of_leg[static_cast<size_t>(leg.parent)]}};
+      const auto [it, inserted] =
+          (to_one ? alone : in_group).try_emplace(way, transfers_.size());
+      if (inserted) {
+        Transfer& made = AddTransfer(
+            to_one ? TransferKind::kSendRecv : TransferKind::kBroadcast,
+            leg.round, leg.source, leg.destination);
+        const int64_t parent = std::get<3>(way);
+        if (parent >= 0) made.reads_after = static_cast<uint32_t>(parent);
+        if (!to_one) {
+          std::get<2>(way) = kNoRank;
+          const auto [number, is_new] =
+              collectives.try_emplace(way, num_collectives + 1);
+          if (is_new) ++num_collectives;
+          made.collective = number->second;
         }
-        transfer_of_leg[i] = static_cast<int32_t>(it->second);
-        for (const uint32_t h : pieces[piece].holdings) {
-          AddSample(transfers_[it->second], h);
-        }
+      }
+      transfer_of_leg[i] = it->second;
+      Transfer& transfer = transfers_[it->second];
+      for (size_t at = piece.holdings.begin; at < piece.holdings.end; ++at) {
+        AddSample(transfer, travelling_[at]);
       }
     }
   }
@@ -246,6 +291,7 @@ class RedistributionPlanning {
 
   // Bytes delivered to who had them, did not want them or got them before.
   int64_t WastedBytes() const {
+    if (input_.pattern == Pattern::kDirect) return 0;  // by construction
     absl::flat_hash_set<std::pair<uint32_t, Rank>> delivered;
     int64_t wasted = 0;
     for (const Transfer& transfer : transfers_) {
@@ -283,6 +329,7 @@ class RedistributionPlanning {
   RankSets sets_;
   std::vector<int64_t> bytes_;  // by holding
   std::vector<Group> groups_;
+  std::vector<uint32_t> travelling_;  // holdings that somebody misses
   std::vector<Transfer> transfers_;
 };
 

@@ -1,15 +1,20 @@
 // PlanReshard: pairs of geometries, their atoms, who serves whom, transfers.
 
 #include <algorithm>
+#include <limits>
 #include <map>
+#include <tuple>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "coordinator/planner/atoms.h"
 #include "coordinator/planner/certificate.h"
 #include "coordinator/planner/geometry_pairs.h"
 #include "coordinator/planner/input_checks.h"
+#include "coordinator/planner/link_loads.h"
+#include "coordinator/planner/lower_bound.h"
 #include "coordinator/planner/planners.h"
 #include "coordinator/planner/rank_sets.h"
 #include "coordinator/planner/source_selector.h"
@@ -20,8 +25,8 @@ namespace {
 
 // Slices of one box; more would be noise beside the other pieces.
 constexpr int64_t kMaxSlices = 64;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// Deliveries that may become one transfer, before a plan is refused unseen.
+constexpr int64_t kMaxJoined = 8;
 
 // An atom of a pair: a box that all holders have and all takers want.
 struct Cell {
@@ -65,12 +70,13 @@ class ReshardPlanning {
     for (size_t p = 0; p < pairs_.size(); ++p) {
       SLUICE_RETURN_IF_ERROR(AddCells(static_cast<int32_t>(p)));
     }
+    SLUICE_RETURN_IF_ERROR(CheckDeliveries(limits));
     DraftLocalCopies();
     CutDemands();
     DraftLegs();
     TransferPlan plan;
-    plan.transfers =
-        AssembleTransfers(*input_.model, input_.topology, pairs_, drafts_);
+    plan.transfers = AssembleTransfers(*input_.model, input_.topology, pairs_,
+                                       pieces_, drafts_);
     SLUICE_RETURN_IF_ERROR(CheckTransferLimit(plan.transfers.size(), limits));
     plan.certificate = MakeCertificate(input_.topology, plan.transfers,
                                        LowerBound(), /*wasted_bytes=*/0);
@@ -107,6 +113,17 @@ class ReshardPlanning {
         "\", held by no replica of placement \"", input_.source.name, "\""));
   }
 
+  // Stages differ by ranks, not by boxes: each way of cutting is found once.
+  const std::vector<Atom>& AtomsOf(const Shape& shape, std::vector<Box> sources,
+                                   std::vector<Box> destinations) {
+    AtomKey key{shape, std::move(sources), std::move(destinations)};
+    const auto it = atoms_.find(key);
+    if (it != atoms_.end()) return it->second;
+    std::vector<Atom> atoms =
+        CutIntoAtoms(shape, std::get<1>(key), std::get<2>(key));
+    return atoms_.emplace(std::move(key), std::move(atoms)).first->second;
+  }
+
   // Cuts one pair into atoms and joins those with the same holders and takers.
   absl::Status AddCells(int32_t index) {
     const GeometryPair& pair = this->pair(index);
@@ -117,7 +134,8 @@ class ReshardPlanning {
       destinations.push_back(held.box);
     }
     std::map<std::pair<RankSets::Id, RankSets::Id>, std::vector<Box>> alike;
-    for (const Atom& atom : CutIntoAtoms(tensor.shape, sources, destinations)) {
+    for (const Atom& atom :
+         AtomsOf(tensor.shape, std::move(sources), std::move(destinations))) {
       if (atom.sources.empty()) return Hole(pair, atom);
       alike[{RanksOf(pair.sources, atom.sources),
              RanksOf(pair.destinations, atom.destinations)}]
@@ -134,14 +152,40 @@ class ReshardPlanning {
     return absl::OkStatus();
   }
 
+  // Before anything is kept per delivery of a piece.
+  absl::Status CheckDeliveries(const PlanningLimits& limits) const {
+    int64_t deliveries = 0;
+    int64_t bytes = 0;
+    for (const Cell& cell : cells_) {
+      const auto takers = static_cast<int64_t>(sets_.Ranks(cell.takers).size());
+      deliveries += takers;
+      int64_t here = 0;
+      if (__builtin_mul_overflow(cell.tensor_bytes, NumTensors(cell), &here) ||
+          __builtin_mul_overflow(here, takers, &here) ||
+          __builtin_add_overflow(bytes, here, &bytes)) {
+        bytes = std::numeric_limits<int64_t>::max();
+        break;
+      }
+    }
+    if (bytes > limits.max_bytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the plan would move ", bytes,
+                       " bytes: expected at most ", limits.max_bytes));
+    }
+    return CheckTransferLimit(static_cast<size_t>(deliveries / kMaxJoined),
+                              limits);
+  }
+
   // A taker that has the bytes itself takes them from itself.
   void DraftLocalCopies() {
     for (const Cell& cell : cells_) {
+      if (cell.missing == cell.takers) continue;
+      const auto piece = static_cast<int32_t>(pieces_.size());
+      pieces_.push_back(
+          {cell.pair, 0, static_cast<int32_t>(NumTensors(cell)), cell.box});
       for (const Rank rank : sets_.Ranks(cell.takers)) {
         if (sets_.Contains(cell.missing, rank)) continue;
-        drafts_.push_back({cell.pair, cell.box, 0,
-                           static_cast<int32_t>(NumTensors(cell)), rank, rank,
-                           -1});
+        drafts_.push_back({piece, 0, rank, rank, -1});
       }
     }
   }
@@ -154,6 +198,7 @@ class ReshardPlanning {
           {cell.tensor_bytes * NumTensors(cell), cell.holders, cell.missing});
     }
     const int64_t chunk = ChunkBytes(sets_, whole);
+    first_piece_ = static_cast<int32_t>(pieces_.size());
     for (size_t i = 0; i < cells_.size(); ++i) {
       if (sets_.Ranks(cells_[i].missing).empty()) continue;
       const bool cut = whole[i].bytes > chunk && WorthCutting(sets_, whole[i]);
@@ -177,8 +222,8 @@ class ReshardPlanning {
           ByteSize(input_.model->tensor(pair(cell.pair).tensors[0]).dtype);
       for (int64_t first = 0; first < count; first += step) {
         const int64_t last = std::min(first + step, count);
-        pieces_.push_back({cell.pair, box, static_cast<int32_t>(first),
-                           static_cast<int32_t>(last), kNoRank, kNoRank, -1});
+        pieces_.push_back({cell.pair, static_cast<int32_t>(first),
+                           static_cast<int32_t>(last), box});
         demands_.push_back(
             {bytes * (last - first), cell.holders, cell.missing, index});
       }
@@ -188,11 +233,9 @@ class ReshardPlanning {
   void DraftLegs() {
     const auto base = static_cast<int32_t>(drafts_.size());
     for (const Leg& leg : RouteDemands(sets_, demands_)) {
-      Draft draft = pieces_[static_cast<size_t>(leg.demand)];
-      draft.source = leg.source;
-      draft.destination = leg.destination;
-      if (leg.parent >= 0) draft.parent = base + leg.parent;
-      drafts_.push_back(std::move(draft));
+      drafts_.push_back({first_piece_ + leg.demand, leg.round, leg.source,
+                         leg.destination,
+                         leg.parent < 0 ? -1 : base + leg.parent});
     }
   }
 
@@ -218,8 +261,12 @@ class ReshardPlanning {
   RankSets sets_;
   std::vector<GeometryPair> pairs_;
   std::vector<Cell> cells_;
-  std::vector<Draft> pieces_;    // what each demand is, without a way
-  std::vector<Demand> demands_;  // parallel to pieces_
+  // (shape, sources' boxes, destinations' boxes)
+  using AtomKey = std::tuple<Shape, std::vector<Box>, std::vector<Box>>;
+  absl::flat_hash_map<AtomKey, std::vector<Atom>> atoms_;
+  std::vector<Piece> pieces_;
+  int32_t first_piece_ = 0;      // the piece of the first demand
+  std::vector<Demand> demands_;  // of the pieces from there on
   std::vector<Draft> drafts_;
 };
 

@@ -1,8 +1,13 @@
 #include "coordinator/planner/source_selector.h"
 
 #include <algorithm>
+#include <limits>
 #include <tuple>
 #include <utility>
+
+#include "coordinator/planner/holder_heaps.h"
+#include "coordinator/planner/link_loads.h"
+#include "coordinator/planner/lower_bound.h"
 
 namespace sluice::coordinator {
 namespace {
@@ -10,22 +15,37 @@ namespace {
 constexpr int64_t kMinChunkBytes = int64_t{1} << 20;
 constexpr int64_t kChunksPerRank = 16;
 constexpr int kMaxSweeps = 4;
+// Of the ranks that have got some bytes, those looked at to pass them on.
+constexpr size_t kMaxLeads = 8;
+// Candidates looked at in all sweeps together, so that they stay linear.
+constexpr int64_t kMaxSweepWork = int64_t{1} << 24;
+// Loads this much (1/64) above the lower bound are not worth a sweep.
+constexpr int64_t kSlackShare = 64;
 
 // One demand as one node, or one rank beside a local holder, needs it.
 struct Unit {
-  int32_t demand = 0;
-  int32_t family = -1;
-  int32_t ordinal = 0;  // among the units of its demand
-  int64_t bytes = 0;
-  bool crossing = false;  // between nodes
-  absl::Span<const Rank> candidates;
   absl::Span<const Rank> takers;  // the first to take it relays to the others
+  int32_t cluster = 0;
   Rank source = kNoRank;
   Rank relay = kNoRank;
+  int32_t parent = -1;       // the unit whose relay is the source
+  int32_t num_children = 0;  // units that this one's relay feeds
 
   int64_t num_relayed() const {
     return static_cast<int64_t>(takers.size()) - 1;
   }
+};
+
+// Units of one demand that can feed each other: all that cross, or those of one
+// node.
+struct Cluster {
+  int32_t demand = 0;
+  int32_t ordinal = 0;  // among the clusters of its demand
+  bool crossing = false;
+  absl::Span<const Rank> holders;
+  size_t begin = 0;  // its units
+  size_t end = 0;
+  Rank first_source = kNoRank;  // of the copy that has to leave the holders
 };
 
 using Way = std::pair<Rank, Rank>;  // source, relay
@@ -34,35 +54,32 @@ class Router {
  public:
   Router(const RankSets& sets, absl::Span<const Demand> demands)
       : sets_(sets),
-        rank_out_(sets.topology().node_of_rank.size()),
-        network_in_(sets.topology().node_of_rank.size()) {
-    int32_t num_nodes = 0;
-    for (const int32_t node : sets.topology().node_of_rank) {
-      num_nodes = std::max(num_nodes, node + 1);
-    }
-    node_out_.resize(static_cast<size_t>(num_nodes));
+        demands_(demands),
+        links_(sets.topology()),
+        out_(links_),
+        in_(links_),
+        heaps_(sets, out_),
+        target_(LowerBoundBytes(sets, demands)) {
     for (size_t i = 0; i < demands.size(); ++i) {
-      AddUnits(static_cast<int32_t>(i), demands[i]);
+      AddClusters(static_cast<int32_t>(i), demands[i]);
     }
   }
 
   std::vector<Leg> Run() {
     AssignGreedily();
-    for (int sweep = 0; sweep < kMaxSweeps && Improve(); ++sweep) {
+    int64_t work = kMaxSweepWork;
+    for (int sweep = 0; sweep < kMaxSweeps && Improve(work); ++sweep) {
     }
     GatherNeighbours();
     return MakeLegs();
   }
 
  private:
-  void AddUnits(int32_t index, const Demand& demand) {
+  void AddClusters(int32_t index, const Demand& demand) {
     const absl::Span<const Rank> missing = sets_.Ranks(demand.missing);
+    Cluster crossing{index, 0, true, sets_.Ranks(demand.holders), 0, 0, {}};
+    std::vector<absl::Span<const Rank>> nodes;  // that the bytes cross to
     int32_t ordinal = 0;
-    const auto add = [&](bool crossing, absl::Span<const Rank> candidates,
-                         absl::Span<const Rank> takers) {
-      units_.push_back({index, demand.family, ordinal++, demand.bytes, crossing,
-                        candidates, takers, kNoRank, kNoRank});
-    };
     for (const RankSets::NodeGroup& group : sets_.Nodes(demand.missing)) {
       const absl::Span<const Rank> takers =
           missing.subspan(static_cast<size_t>(group.begin),
@@ -70,141 +87,290 @@ class Router {
       const absl::Span<const Rank> local =
           sets_.OnNode(demand.holders, group.node);
       if (local.empty()) {
-        add(true, sets_.Ranks(demand.holders), takers);
+        nodes.push_back(takers);
         continue;
       }
-      for (size_t t = 0; t < takers.size(); ++t) {
-        add(false, local, takers.subspan(t, 1));
-      }
+      Cluster inside{index, ++ordinal, false, local, 0, 0, {}};
+      inside.begin = units_.size();
+      for (size_t t = 0; t < takers.size(); ++t) AddUnit(takers.subspan(t, 1));
+      inside.end = units_.size();
+      clusters_.push_back(inside);
+    }
+    if (nodes.empty()) return;
+    crossing.begin = units_.size();
+    for (const absl::Span<const Rank> takers : nodes) AddUnit(takers);
+    crossing.end = units_.size();
+    clusters_.push_back(crossing);
+  }
+  void AddUnit(absl::Span<const Rank> takers) {
+    Unit& unit = units_.emplace_back();
+    unit.takers = takers;
+    unit.cluster = static_cast<int32_t>(clusters_.size());
+  }
+
+  const Cluster& ClusterOf(const Unit& unit) const {
+    return clusters_[static_cast<size_t>(unit.cluster)];
+  }
+  const Demand& DemandOf(const Cluster& cluster) const {
+    return demands_[static_cast<size_t>(cluster.demand)];
+  }
+  int64_t BytesOf(const Cluster& cluster) const {
+    return DemandOf(cluster).bytes;
+  }
+  absl::Span<Unit> UnitsOf(const Cluster& cluster) {
+    return absl::MakeSpan(units_).subspan(cluster.begin,
+                                          cluster.end - cluster.begin);
+  }
+
+  void AddRelay(const Unit& unit, int64_t sign) {
+    const Cluster& cluster = ClusterOf(unit);
+    const int64_t bytes = sign * BytesOf(cluster);
+    if (cluster.crossing) in_.Add(unit.relay, bytes, /*crossing=*/true);
+    if (unit.num_relayed() > 0) {
+      out_.Add(unit.relay, bytes * unit.num_relayed(), /*crossing=*/false);
     }
   }
 
-  int64_t& RankOut(Rank rank) {
-    return rank_out_[static_cast<size_t>(rank.value())];
+  // What taking the bytes in and passing them on would load, at worst and
+  // together.
+  LinkCost RelayCost(const Unit& unit, Rank rank) const {
+    const int64_t bytes = BytesOf(ClusterOf(unit));
+    const int64_t in = in_.Of(rank, /*crossing=*/true) + bytes;
+    const int64_t out = out_.OfRank(rank) + bytes * unit.num_relayed();
+    return {std::max(in, out), in_.OfRank(rank) + unit.num_relayed() * out};
   }
-  int64_t& NetworkIn(Rank rank) {
-    return network_in_[static_cast<size_t>(rank.value())];
-  }
-  int64_t& NodeOut(Rank rank) {
-    return node_out_[static_cast<size_t>(sets_.NodeOf(rank))];
-  }
-
-  void AddSource(const Unit& unit, int sign) {
-    RankOut(unit.source) += sign * unit.bytes;
-    if (unit.crossing) NodeOut(unit.source) += sign * unit.bytes;
-  }
-  void AddRelay(const Unit& unit, int sign) {
-    if (unit.crossing) NetworkIn(unit.relay) += sign * unit.bytes;
-    RankOut(unit.relay) += sign * unit.bytes * unit.num_relayed();
-  }
-
-  // What serving the unit would add to is already this loaded. Half the rise of
-  // the sum of squared loads, over the unit's bytes and less a constant: going
-  // to the lowest cost levels ranks and nodes at once.
-  int64_t SourceCost(const Unit& unit, Rank rank) {
-    return RankOut(rank) + (unit.crossing ? NodeOut(rank) : 0);
-  }
-  int64_t RelayCost(const Unit& unit, Rank rank) {
-    return NetworkIn(rank) + unit.num_relayed() * RankOut(rank);
+  Rank CheapestRelay(const Unit& unit) const {
+    Rank best = unit.takers[0];
+    if (unit.takers.size() == 1) return best;
+    LinkCost best_cost = RelayCost(unit, best);
+    for (const Rank rank : unit.takers.subspan(1)) {
+      const LinkCost cost = RelayCost(unit, rank);
+      if (cost < best_cost) {
+        best = rank;
+        best_cost = cost;
+      }
+    }
+    return best;
   }
 
-  // The first of the cheapest: candidates are in order of (node, rank).
-  Rank CheapestSource(const Unit& unit) {
-    return *std::min_element(unit.candidates.begin(), unit.candidates.end(),
-                             [&](Rank a, Rank b) {
-                               return SourceCost(unit, a) < SourceCost(unit, b);
-                             });
-  }
-  Rank CheapestRelay(const Unit& unit) {
-    return *std::min_element(unit.takers.begin(), unit.takers.end(),
-                             [&](Rank a, Rank b) {
-                               return RelayCost(unit, a) < RelayCost(unit, b);
-                             });
+  Rank CheapestHolder(const Cluster& cluster) {
+    return cluster.crossing
+               ? heaps_.Cheapest(DemandOf(cluster).holders)
+               : CheapestOf(out_, cluster.holders, /*crossing=*/false);
   }
 
-  static bool HasChoice(const Unit& unit) {
-    return unit.candidates.size() > 1 || unit.takers.size() > 1;
-  }
+  // --- the greedy pass ------------------------------------------------------
 
-  // Units without a choice first, so that the others see their load; then the
+  // Those with one holder first, so that the others see their load; then the
   // largest.
-  void AssignGreedily() {
-    std::vector<int32_t> order(units_.size());
+  std::vector<int32_t> OrderOfClusters() const {
+    std::vector<int32_t> order(clusters_.size());
     for (size_t i = 0; i < order.size(); ++i) {
       order[i] = static_cast<int32_t>(i);
     }
-    std::stable_sort(order.begin(), order.end(), [this](int32_t a, int32_t b) {
-      const Unit& x = units_[static_cast<size_t>(a)];
-      const Unit& y = units_[static_cast<size_t>(b)];
-      if (HasChoice(x) != HasChoice(y)) return !HasChoice(x);
-      return x.bytes > y.bytes;
-    });
+    const auto key = [this](int32_t i) {
+      const Cluster& cluster = clusters_[static_cast<size_t>(i)];
+      return std::make_tuple(cluster.holders.size() > 1, -BytesOf(cluster), i);
+    };
+    std::sort(order.begin(), order.end(),
+              [&](int32_t a, int32_t b) { return key(a) < key(b); });
+    return order;
+  }
+
+  // What has to leave the holders once is placed first; more copies then see
+  // how much room is left.
+  void AssignGreedily() {
+    const std::vector<int32_t> order = OrderOfClusters();
     for (const int32_t i : order) {
-      Unit& unit = units_[static_cast<size_t>(i)];
-      unit.source = CheapestSource(unit);
-      AddSource(unit, 1);
+      Cluster& cluster = clusters_[static_cast<size_t>(i)];
+      cluster.first_source = CheapestHolder(cluster);
+      out_.Add(cluster.first_source, BytesOf(cluster), cluster.crossing);
+    }
+    for (const int32_t i : order) Spread(clusters_[static_cast<size_t>(i)]);
+  }
+
+  void Spread(const Cluster& cluster) {
+    const absl::Span<Unit> units = UnitsOf(cluster);
+    for (Unit& unit : units) {
       unit.relay = CheapestRelay(unit);
       AddRelay(unit, 1);
     }
+    // The first ones may have to feed the others: the least loaded first.
+    std::vector<int32_t> order(units.size());
+    for (size_t i = 0; i < order.size(); ++i) {
+      order[i] = static_cast<int32_t>(cluster.begin + i);
+    }
+    const int64_t bytes = BytesOf(cluster);
+    const int64_t more = static_cast<int64_t>(units.size()) - 1;
+    if (more > 0 &&
+        out_.Of(CheapestHolder(cluster), cluster.crossing) + bytes * more >
+            target_) {
+      std::vector<std::pair<LinkCost, int32_t>> keys;
+      for (const int32_t i : order) {
+        keys.emplace_back(CostOf(out_, UnitAt(i).relay, cluster.crossing), i);
+      }
+      std::sort(keys.begin(), keys.end());
+      for (size_t i = 0; i < keys.size(); ++i) order[i] = keys[i].second;
+    }
+    UnitAt(order[0]).source = cluster.first_source;
+    for (size_t k = 1; k < order.size(); ++k) {
+      const Rank holder = CheapestHolder(cluster);
+      const int64_t direct = out_.Of(holder, cluster.crossing) + bytes;
+      int32_t lead = -1;
+      if (direct > target_) {
+        lead =
+            BestLead(cluster, absl::MakeConstSpan(order).subspan(0, k), direct);
+      }
+      Feed(order[k], lead, holder);
+    }
   }
 
-  // Takes each unit out and puts it where it now costs least; whether any
-  // moved. The sum of squared loads falls with each move, so sweeps settle.
-  bool Improve() {
-    bool moved = false;
-    for (Unit& unit : units_) {
-      if (unit.candidates.size() > 1) {
-        AddSource(unit, -1);
-        const Rank best = CheapestSource(unit);
-        if (SourceCost(unit, best) < SourceCost(unit, unit.source)) {
-          unit.source = best;
-          moved = true;
-        }
-        AddSource(unit, 1);
+  Unit& UnitAt(int32_t i) { return units_[static_cast<size_t>(i)]; }
+  const Unit& UnitAt(int32_t i) const { return units_[static_cast<size_t>(i)]; }
+
+  // Of units that have their bytes, the one to pass them on: one that stays
+  // below the target if there is any, then the nearest to the holders, then the
+  // least loaded; -1 if each would be loaded more than `direct`.
+  int32_t BestLead(const Cluster& cluster, absl::Span<const int32_t> served,
+                   int64_t direct) const {
+    int32_t best = -1;
+    std::tuple<int64_t, int32_t, int64_t> best_cost{direct - target_, 0, 0};
+    for (const int32_t i : served.subspan(0, kMaxLeads)) {
+      const int64_t load =
+          out_.Of(UnitAt(i).relay, cluster.crossing) + BytesOf(cluster);
+      const std::tuple<int64_t, int32_t, int64_t> cost{
+          std::max<int64_t>(load - target_, 0), DepthOf(i), load};
+      if (cost < best_cost) {
+        best = i;
+        best_cost = cost;
       }
-      if (unit.takers.size() > 1) {
-        AddRelay(unit, -1);
-        const Rank best = CheapestRelay(unit);
-        if (RelayCost(unit, best) < RelayCost(unit, unit.relay)) {
-          unit.relay = best;
-          moved = true;
-        }
-        AddRelay(unit, 1);
+    }
+    return best;
+  }
+
+  int32_t DepthOf(int32_t i) const {
+    int32_t depth = 0;
+    for (; UnitAt(i).parent >= 0; i = UnitAt(i).parent) ++depth;
+    return depth;
+  }
+
+  // Has the relay of unit `lead`, or a holder where that is -1, serve a unit.
+  void Feed(int32_t i, int32_t lead, Rank holder) {
+    Unit& unit = UnitAt(i);
+    unit.parent = lead;
+    if (lead >= 0) ++UnitAt(lead).num_children;
+    unit.source = lead >= 0 ? UnitAt(lead).relay : holder;
+    const Cluster& cluster = ClusterOf(unit);
+    out_.Add(unit.source, BytesOf(cluster), cluster.crossing);
+  }
+  void Unfeed(int32_t i) {
+    Unit& unit = UnitAt(i);
+    const Cluster& cluster = ClusterOf(unit);
+    out_.Add(unit.source, -BytesOf(cluster), cluster.crossing);
+    if (unit.parent >= 0) --UnitAt(unit.parent).num_children;
+    unit.parent = -1;
+  }
+
+  // --- the sweeps -----------------------------------------------------------
+
+  bool TooMuch(int64_t load) const {
+    return load > target_ + target_ / kSlackShare;
+  }
+
+  // Moves units off links above the target to where they load less; whether any
+  // moved. A move lowers the larger of two loads, so sweeps settle.
+  bool Improve(int64_t& work) {
+    bool moved = false;
+    for (size_t u = 0; u < units_.size() && work > 0; ++u) {
+      const auto i = static_cast<int32_t>(u);
+      const Cluster& cluster = ClusterOf(units_[u]);
+      if (TooMuch(out_.Of(units_[u].source, cluster.crossing))) {
+        moved |= MoveSource(i, cluster, work);
+      }
+      if (units_[u].num_relayed() > 0 && units_[u].num_children == 0) {
+        moved |= MoveRelay(units_[u], work);
       }
     }
     return moved;
   }
 
+  bool MoveSource(int32_t i, const Cluster& cluster, int64_t& work) {
+    const int32_t old_lead = UnitAt(i).parent;
+    const Rank old_source = UnitAt(i).source;
+    Unfeed(i);
+    LinkCost best = CostOf(out_, old_source, cluster.crossing);
+    const LinkCost was = best;
+    int32_t lead = old_lead;
+    Rank holder = old_source;
+    const auto offer = [&](int32_t new_lead, Rank source) {
+      --work;
+      const LinkCost cost = CostOf(out_, source, cluster.crossing);
+      if (cost >= best) return;
+      best = cost;
+      lead = new_lead;
+      holder = source;
+    };
+    for (const Rank rank : cluster.holders) offer(-1, rank);
+    // Whom a holder serves is fed by none of the others: no circle can arise.
+    size_t offered = 0;
+    for (size_t v = cluster.begin; v < cluster.end && offered < kMaxLeads;
+         ++v) {
+      const auto other = static_cast<int32_t>(v);
+      if (other == i || units_[v].parent >= 0) continue;
+      offer(other, units_[v].relay);
+      ++offered;
+    }
+    Feed(i, lead, holder);
+    return best < was;
+  }
+
+  bool MoveRelay(Unit& unit, int64_t& work) {
+    AddRelay(unit, -1);
+    work -= static_cast<int64_t>(unit.takers.size());
+    const Rank best = CheapestRelay(unit);
+    const bool better = RelayCost(unit, best) < RelayCost(unit, unit.relay);
+    if (better) unit.relay = best;
+    AddRelay(unit, 1);
+    return better;
+  }
+
+  // --- the result -----------------------------------------------------------
+
   // Exchanges the ways of equal pieces of one thing, which changes no load, so
   // that each way gets neighbouring pieces: they become one transfer.
   void GatherNeighbours() {
-    std::vector<Unit*> order;
+    // (family, cluster's ordinal, unit's ordinal), unit.
+    std::vector<std::pair<std::tuple<int32_t, int32_t, size_t>, Unit*>> order;
     for (Unit& unit : units_) {
-      if (unit.family >= 0) order.push_back(&unit);
+      const Cluster& cluster = ClusterOf(unit);
+      const int32_t family = DemandOf(cluster).family;
+      if (family < 0 || unit.parent >= 0 || unit.num_children > 0) continue;
+      const auto ordinal = static_cast<size_t>(&unit - &units_[cluster.begin]);
+      order.push_back({{family, cluster.ordinal, ordinal}, &unit});
     }
-    std::stable_sort(order.begin(), order.end(), [](Unit* a, Unit* b) {
-      return std::tie(a->family, a->ordinal) < std::tie(b->family, b->ordinal);
-    });
+    std::stable_sort(
+        order.begin(), order.end(),
+        [](const auto& a, const auto& b) { return a.first < b.first; });
     // From the back: pieces of another size at the end keep their way, and
     // those before it that go the same way come last.
     Way next;
     for (size_t end = order.size(); end > 0;) {
-      const Unit& last = *order[end - 1];
+      const int64_t bytes = BytesOf(ClusterOf(*order[end - 1].second));
       size_t begin = end;
-      while (begin > 0 && order[begin - 1]->family == last.family &&
-             order[begin - 1]->ordinal == last.ordinal &&
-             order[begin - 1]->bytes == last.bytes) {
+      while (begin > 0 && order[begin - 1].first == order[end - 1].first &&
+             BytesOf(ClusterOf(*order[begin - 1].second)) == bytes) {
         --begin;
       }
       std::vector<Way> ways;
       for (size_t i = begin; i < end; ++i) {
-        ways.emplace_back(order[i]->source, order[i]->relay);
+        ways.emplace_back(order[i].second->source, order[i].second->relay);
       }
       std::sort(ways.begin(), ways.end(), [&](const Way& a, const Way& b) {
         return std::make_pair(a == next, a) < std::make_pair(b == next, b);
       });
       for (size_t i = begin; i < end; ++i) {
-        std::tie(order[i]->source, order[i]->relay) = ways[i - begin];
+        std::tie(order[i].second->source, order[i].second->relay) =
+            ways[i - begin];
       }
       next = ways.front();
       end = begin;
@@ -213,22 +379,42 @@ class Router {
 
   std::vector<Leg> MakeLegs() const {
     std::vector<Leg> legs;
-    for (const Unit& unit : units_) {
-      const auto parent = static_cast<int32_t>(legs.size());
-      legs.push_back({unit.demand, 0, unit.source, unit.relay, -1});
-      for (const Rank taker : unit.takers) {
-        if (taker == unit.relay) continue;
-        legs.push_back({unit.demand, 1, unit.relay, taker, parent});
+    std::vector<int32_t> leg_of_unit(units_.size(), -1);
+    std::vector<std::pair<int32_t, int32_t>> order;  // depth, unit
+    for (const Cluster& cluster : clusters_) {
+      order.clear();
+      for (size_t u = cluster.begin; u < cluster.end; ++u) {
+        const auto i = static_cast<int32_t>(u);
+        order.emplace_back(DepthOf(i), i);
+      }
+      std::sort(order.begin(), order.end());
+      for (const auto& [depth, i] : order) {
+        const Unit& unit = UnitAt(i);
+        const auto leg = static_cast<int32_t>(legs.size());
+        leg_of_unit[static_cast<size_t>(i)] = leg;
+        const int32_t parent =
+            unit.parent < 0 ? -1
+                            : leg_of_unit[static_cast<size_t>(unit.parent)];
+        legs.push_back(
+            {cluster.demand, depth, unit.source, unit.relay, parent});
+        for (const Rank taker : unit.takers) {
+          if (taker == unit.relay) continue;
+          legs.push_back({cluster.demand, depth + 1, unit.relay, taker, leg});
+        }
       }
     }
     return legs;
   }
 
   const RankSets& sets_;
+  const absl::Span<const Demand> demands_;
+  const Links links_;
+  std::vector<Cluster> clusters_;
   std::vector<Unit> units_;
-  std::vector<int64_t> rank_out_;    // bytes to other ranks, relayed included
-  std::vector<int64_t> network_in_;  // bytes from other nodes
-  std::vector<int64_t> node_out_;    // bytes to other nodes
+  LinkLoads out_;  // from sources and relays
+  LinkLoads in_;   // from other nodes
+  HolderHeaps heaps_;
+  const int64_t target_;
 };
 
 }  // namespace
@@ -239,15 +425,12 @@ std::vector<Leg> RouteDemands(const RankSets& sets,
 }
 
 bool WorthCutting(const RankSets& sets, const Demand& demand) {
-  if (sets.Ranks(demand.missing).empty()) return false;
-  if (sets.Ranks(demand.holders).size() > 1) return true;
-  for (const RankSets::NodeGroup& group : sets.Nodes(demand.missing)) {
-    if (group.end - group.begin > 1 &&
-        sets.OnNode(demand.holders, group.node).empty()) {
-      return true;  // the ranks of that node can share the relaying
-    }
-  }
-  return false;
+  const absl::Span<const RankSets::NodeGroup> nodes =
+      sets.Nodes(demand.missing);
+  if (nodes.empty()) return false;
+  // Of one holder's bytes, those who get them share the passing on.
+  return sets.Ranks(demand.holders).size() > 1 ||
+         sets.Ranks(demand.missing).size() > 1;
 }
 
 int64_t ChunkBytes(const RankSets& sets, absl::Span<const Demand> demands) {
@@ -256,8 +439,9 @@ int64_t ChunkBytes(const RankSets& sets, absl::Span<const Demand> demands) {
   for (const Demand& demand : demands) {
     const absl::Span<const Rank> missing = sets.Ranks(demand.missing);
     total += demand.bytes * static_cast<int64_t>(missing.size());
-    for (const Rank rank : missing)
+    for (const Rank rank : missing) {
       takes[static_cast<size_t>(rank.value())] = 1;
+    }
   }
   const int64_t num_takers = std::count(takes.begin(), takes.end(), 1);
   if (num_takers == 0) return kMinChunkBytes;

@@ -5,16 +5,15 @@
 #include <utility>
 
 #include "coordinator/planner/atoms.h"
+#include "coordinator/planner/tensor_runs.h"
 
 namespace sluice::coordinator {
 namespace {
 
-using Range = std::pair<int32_t, int32_t>;  // [first, last)
-
-// Drafts of equal box with all their tensors.
+// Pieces of equal box with all their tensors.
 struct Bundle {
   Box box;
-  std::vector<Range> ranges;  // ascending, not touching
+  PositionRanges ranges;
   std::vector<int32_t> drafts;
 };
 
@@ -22,107 +21,140 @@ class Assembler {
  public:
   Assembler(const ModelSpec& model, const Topology& topology,
             const std::vector<GeometryPair>& pairs,
-            const std::vector<Draft>& drafts)
+            const std::vector<Piece>& pieces, absl::Span<const Draft> drafts)
       : model_(model),
         topology_(topology),
         pairs_(pairs),
+        pieces_(pieces),
         drafts_(drafts),
         transfer_of_draft_(drafts.size(), -1) {}
 
   std::vector<Transfer> Run() {
-    AssembleRound(0);
-    AssembleRound(1);
+    int32_t rounds = 0;
+    for (const Draft& d : drafts_) rounds = std::max(rounds, d.round + 1);
+    transfers_.reserve(drafts_.size());
+    for (int32_t round = 0; round < rounds; ++round) AssembleRound(round);
     OrderAndNumber(topology_.num_ranks(), transfers_);
     return std::move(transfers_);
   }
 
  private:
+  // Drafts of equal way may travel in one transfer.
+  struct Keyed {
+    uint64_t high = 0;  // pair, source
+    uint64_t low = 0;   // destination, parent's transfer
+    int32_t draft = 0;
+
+    friend auto operator<=>(const Keyed&, const Keyed&) = default;
+    bool SameWay(const Keyed& other) const {
+      return high == other.high && low == other.low;
+    }
+  };
+
   const Draft& draft(int32_t i) const {
     return drafts_[static_cast<size_t>(i)];
+  }
+  const Piece& PieceOf(int32_t draft_index) const {
+    return pieces_[static_cast<size_t>(draft(draft_index).piece)];
+  }
+  static uint64_t Packed(int32_t a, int32_t b) {
+    return (static_cast<uint64_t>(static_cast<uint32_t>(a)) << 32) |
+           static_cast<uint32_t>(b);
   }
   int32_t ParentTransfer(const Draft& d) const {
     return d.parent < 0 ? -1
                         : transfer_of_draft_[static_cast<size_t>(d.parent)];
   }
-  // Drafts of equal key may travel in one transfer.
-  auto KeyOf(const Draft& d) const {
-    return std::make_tuple(d.pair, d.source, d.destination, ParentTransfer(d));
-  }
 
   void AssembleRound(int32_t round) {
-    std::vector<int32_t> order;
+    std::vector<Keyed> order;
     for (size_t i = 0; i < drafts_.size(); ++i) {
-      if ((drafts_[i].parent >= 0) == (round == 1)) {
-        order.push_back(static_cast<int32_t>(i));
-      }
+      const Draft& d = drafts_[i];
+      if (d.round != round) continue;
+      const int32_t pair = pieces_[static_cast<size_t>(d.piece)].pair;
+      order.push_back({Packed(pair, d.source.value()),
+                       Packed(d.destination.value(), ParentTransfer(d) + 1),
+                       static_cast<int32_t>(i)});
     }
-    std::sort(order.begin(), order.end(), [this](int32_t a, int32_t b) {
-      const auto key_a = KeyOf(draft(a));
-      const auto key_b = KeyOf(draft(b));
-      if (key_a != key_b) return key_a < key_b;
-      return std::tie(draft(a).box, draft(a).first) <
-             std::tie(draft(b).box, draft(b).first);
-    });
+    std::sort(order.begin(), order.end());
+    std::vector<int32_t> group;
     for (size_t begin = 0; begin < order.size();) {
+      group.clear();
       size_t end = begin;
-      while (end < order.size() &&
-             KeyOf(draft(order[end])) == KeyOf(draft(order[begin]))) {
-        ++end;
+      for (; end < order.size() && order[end].SameWay(order[begin]); ++end) {
+        group.push_back(order[end].draft);
       }
-      Join(absl::MakeConstSpan(order).subspan(begin, end - begin), round);
+      Join(group, round);
       begin = end;
     }
   }
 
   // Joins drafts that go the same way: first over tensors, then over boxes.
-  void Join(absl::Span<const int32_t> drafts, int32_t round) {
+  void Join(std::vector<int32_t>& group, int32_t round) {
+    if (group.size() == 1) {
+      const Piece& piece = PieceOf(group[0]);
+      Emit(group, piece.box, {{piece.first, piece.last}}, round);
+      return;
+    }
+    std::sort(group.begin(), group.end(), [this](int32_t a, int32_t b) {
+      const Piece& x = PieceOf(a);
+      const Piece& y = PieceOf(b);
+      return std::tie(x.box, x.first) < std::tie(y.box, y.first);
+    });
     std::vector<Bundle> bundles;
-    for (const int32_t i : drafts) {
-      const Draft& d = draft(i);
-      if (bundles.empty() || bundles.back().box != d.box) {
-        bundles.push_back({d.box, {}, {}});
+    for (const int32_t i : group) {
+      const Piece& piece = PieceOf(i);
+      if (bundles.empty() || bundles.back().box != piece.box) {
+        bundles.push_back({piece.box, {}, {}});
       }
       Bundle& bundle = bundles.back();
       bundle.drafts.push_back(i);
-      if (!bundle.ranges.empty() && bundle.ranges.back().second == d.first) {
-        bundle.ranges.back().second = d.last;
+      if (!bundle.ranges.empty() &&
+          bundle.ranges.back().second == piece.first) {
+        bundle.ranges.back().second = piece.last;
       } else {
-        bundle.ranges.emplace_back(d.first, d.last);
+        bundle.ranges.emplace_back(piece.first, piece.last);
       }
     }
     std::stable_sort(
         bundles.begin(), bundles.end(),
         [](const Bundle& a, const Bundle& b) { return a.ranges < b.ranges; });
     for (size_t begin = 0; begin < bundles.size();) {
-      std::vector<Box> boxes;
-      size_t end = begin;
-      for (;
-           end < bundles.size() && bundles[end].ranges == bundles[begin].ranges;
-           ++end) {
-        boxes.push_back(bundles[end].box);
+      size_t end = begin + 1;
+      while (end < bundles.size() &&
+             bundles[end].ranges == bundles[begin].ranges) {
+        ++end;
       }
-      for (const MergedBox& merged : MergeBoxes(boxes)) {
-        for (const int32_t part : merged.parts) {
-          for (const int32_t i :
-               bundles[begin + static_cast<size_t>(part)].drafts) {
-            transfer_of_draft_[static_cast<size_t>(i)] =
-                static_cast<int32_t>(transfers_.size());
-          }
-        }
-        Emit(draft(drafts[0]), merged.box, bundles[begin].ranges, round);
-      }
+      JoinBoxes(absl::MakeConstSpan(bundles).subspan(begin, end - begin),
+                round);
       begin = end;
     }
   }
 
-  void Emit(const Draft& like, const Box& box, const std::vector<Range>& ranges,
-            int32_t round) {
-    const GeometryPair& pair = pairs_[static_cast<size_t>(like.pair)];
-    std::vector<TensorIndex> tensors;
-    for (const auto& [first, last] : ranges) {
-      tensors.insert(tensors.end(), pair.tensors.begin() + first,
-                     pair.tensors.begin() + last);
+  // Bundles of the same tensors, of several boxes.
+  void JoinBoxes(absl::Span<const Bundle> bundles, int32_t round) {
+    std::vector<Box> boxes;
+    for (const Bundle& bundle : bundles) boxes.push_back(bundle.box);
+    for (const MergedBox& merged : MergeBoxes(boxes)) {
+      std::vector<int32_t> drafts;
+      for (const int32_t part : merged.parts) {
+        const Bundle& bundle = bundles[static_cast<size_t>(part)];
+        drafts.insert(drafts.end(), bundle.drafts.begin(), bundle.drafts.end());
+      }
+      Emit(drafts, merged.box, bundles[0].ranges, round);
     }
+  }
+
+  // Makes one transfer of these drafts, which go the same way.
+  void Emit(const std::vector<int32_t>& drafts, const Box& box,
+            const PositionRanges& ranges, int32_t round) {
+    for (const int32_t i : drafts) {
+      transfer_of_draft_[static_cast<size_t>(i)] =
+          static_cast<int32_t>(transfers_.size());
+    }
+    const Draft& like = draft(drafts[0]);
+    const int32_t list = PieceOf(drafts[0]).pair;
+    const GeometryPair& pair = pairs_[static_cast<size_t>(list)];
     Transfer& transfer = transfers_.emplace_back();
     transfer.round = round;
     transfer.source = like.source;
@@ -131,29 +163,65 @@ class Assembler {
                                                     : TransferKind::kSendRecv;
     transfer.link = topology_.Between(like.source, like.destination);
     transfer.destination_placement = pair.destination_placement;
-    if (round == 1) {
+    if (like.parent >= 0) {
       transfer.reads_after = static_cast<uint32_t>(ParentTransfer(like));
     }
+    int64_t count = 0;
+    for (const auto& [first, last] : ranges) count += last - first;
     transfer.bytes = box.num_elements() *
-                     ByteSize(model_.tensor(tensors[0]).dtype) *
-                     static_cast<int64_t>(tensors.size());
-    transfer.params = {box, CompressTensors(tensors)};
+                     ByteSize(model_.tensor(pair.tensors[0]).dtype) * count;
+    transfer.params = {box, runs_.Runs(list, pair.tensors, ranges)};
   }
 
   const ModelSpec& model_;
   const Topology& topology_;
   const std::vector<GeometryPair>& pairs_;
-  const std::vector<Draft>& drafts_;
+  const std::vector<Piece>& pieces_;
+  const absl::Span<const Draft> drafts_;
   std::vector<int32_t> transfer_of_draft_;
+  RunTable runs_;
   std::vector<Transfer> transfers_;
 };
 
-// Where a transfer stands in its round.
-auto OrderKey(const Transfer& t, bool relayed, int32_t num_ranks) {
+// Where a transfer stands in the plan: by round, relayed ones first, then by
+// step of the rotation, destination and placement; equals as they came.
+struct OrderKey {
+  uint64_t high = 0;
+  uint64_t low = 0;
+  uint32_t position = 0;
+  friend auto operator<=>(const OrderKey&, const OrderKey&) = default;
+};
+
+OrderKey KeyOf(const Transfer& t, bool relayed, int32_t num_ranks,
+               uint32_t position) {
   const int32_t shift =
       (t.source.value() - t.destination.value() + num_ranks) % num_ranks;
-  return std::make_tuple(t.round, !relayed, shift, t.destination,
-                         t.destination_placement);
+  const auto round = static_cast<uint64_t>(static_cast<uint32_t>(t.round));
+  return {
+      (round << 33) | (uint64_t{!relayed} << 32) | static_cast<uint32_t>(shift),
+      (static_cast<uint64_t>(static_cast<uint32_t>(t.destination.value()))
+       << 32) |
+          static_cast<uint32_t>(t.destination_placement),
+      position};
+}
+
+// Puts item order[i].position at i, with one item in hand.
+void Permute(const std::vector<OrderKey>& order,
+             std::vector<Transfer>& transfers) {
+  std::vector<char> placed(transfers.size());
+  for (size_t start = 0; start < transfers.size(); ++start) {
+    if (placed[start] || order[start].position == start) continue;
+    Transfer in_hand = std::move(transfers[start]);
+    size_t at = start;
+    while (true) {
+      placed[at] = 1;
+      const size_t from = order[at].position;
+      if (from == start) break;
+      transfers[at] = std::move(transfers[from]);
+      at = from;
+    }
+    transfers[at] = std::move(in_hand);
+  }
 }
 
 }  // namespace
@@ -161,8 +229,9 @@ auto OrderKey(const Transfer& t, bool relayed, int32_t num_ranks) {
 std::vector<Transfer> AssembleTransfers(const ModelSpec& model,
                                         const Topology& topology,
                                         const std::vector<GeometryPair>& pairs,
-                                        const std::vector<Draft>& drafts) {
-  return Assembler(model, topology, pairs, drafts).Run();
+                                        const std::vector<Piece>& pieces,
+                                        absl::Span<const Draft> drafts) {
+  return Assembler(model, topology, pairs, pieces, drafts).Run();
 }
 
 void OrderAndNumber(int32_t num_ranks, std::vector<Transfer>& transfers) {
@@ -170,28 +239,24 @@ void OrderAndNumber(int32_t num_ranks, std::vector<Transfer>& transfers) {
   for (const Transfer& transfer : transfers) {
     if (transfer.reads_after) relayed[*transfer.reads_after] = 1;
   }
-  std::vector<uint32_t> order(transfers.size());
-  for (size_t i = 0; i < order.size(); ++i) {
-    order[i] = static_cast<uint32_t>(i);
+  std::vector<OrderKey> order;
+  order.reserve(transfers.size());
+  for (size_t i = 0; i < transfers.size(); ++i) {
+    order.push_back(KeyOf(transfers[i], relayed[i] != 0, num_ranks,
+                          static_cast<uint32_t>(i)));
   }
-  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return OrderKey(transfers[a], relayed[a] != 0, num_ranks) <
-           OrderKey(transfers[b], relayed[b] != 0, num_ranks);
-  });
+  std::sort(order.begin(), order.end());
   std::vector<uint32_t> id_of(transfers.size());
-  std::vector<Transfer> ordered;
-  ordered.reserve(transfers.size());
-  for (const uint32_t i : order) {
-    id_of[i] = static_cast<uint32_t>(ordered.size());
-    ordered.push_back(std::move(transfers[i]));
-    ordered.back().id = id_of[i];
+  for (size_t i = 0; i < order.size(); ++i) {
+    id_of[order[i].position] = static_cast<uint32_t>(i);
   }
-  for (Transfer& transfer : ordered) {
-    if (transfer.reads_after) {
-      transfer.reads_after = id_of[*transfer.reads_after];
+  Permute(order, transfers);
+  for (size_t i = 0; i < transfers.size(); ++i) {
+    transfers[i].id = static_cast<uint32_t>(i);
+    if (transfers[i].reads_after) {
+      transfers[i].reads_after = id_of[*transfers[i].reads_after];
     }
   }
-  transfers = std::move(ordered);
 }
 
 }  // namespace sluice::coordinator

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "common/box.h"
 #include "common/plan.h"
 #include "coordinator/planner/geometry_pairs.h"
@@ -14,24 +15,32 @@
 
 namespace sluice::coordinator {
 
-// One routed piece of parameters: a box of some tensors of a pair.
-struct Draft {
+// A piece of parameters: a box of some tensors of a pair.
+struct Piece {
   int32_t pair = 0;
-  Box box;
   int32_t first = 0;  // positions [first, last) in the pair's tensors
   int32_t last = 0;
-  Rank source = kNoRank;
-  Rank destination = kNoRank;
-  int32_t parent =
-      -1;  // position of the draft it relays; -1 = of what was there
+  Box box;
 };
 
-// Returns the transfers of a parameter plan. A draft's parent has no parent
-// itself. What a relay reads lies inside what its parent's transfer delivers.
+// One delivery of a piece.
+struct Draft {
+  int32_t piece = 0;
+  int32_t round = 0;
+  Rank source = kNoRank;
+  Rank destination = kNoRank;
+  // Position of the draft it relays, of an earlier round; -1 = it reads what
+  // was there.
+  int32_t parent = -1;
+};
+
+// Returns the transfers of a parameter plan. What a relay reads lies inside
+// what its parent's transfer delivers.
 std::vector<Transfer> AssembleTransfers(const ModelSpec& model,
                                         const Topology& topology,
                                         const std::vector<GeometryPair>& pairs,
-                                        const std::vector<Draft>& drafts);
+                                        const std::vector<Piece>& pieces,
+                                        absl::Span<const Draft> drafts);
 
 // Orders transfers by round and, inside one, so that relayed ones come first
 // and at each step every destination asks another source; then sets ids and

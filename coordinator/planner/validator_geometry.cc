@@ -1,10 +1,7 @@
 #include "coordinator/planner/validator_geometry.h"
 
 #include <algorithm>
-
-#include "absl/strings/str_cat.h"
-#include "common/layout.h"
-#include "common/status_macros.h"
+#include <vector>
 
 namespace sluice::coordinator {
 namespace {
@@ -60,6 +57,9 @@ std::optional<std::pair<size_t, size_t>> FindCommon(
 
 std::optional<Box> FindUncovered(const Box& target,
                                  absl::Span<const Box> boxes) {
+  for (const Box& box : boxes) {
+    if (box.Contains(target)) return std::nullopt;
+  }
   int64_t covered = 0;
   std::vector<Box> parts;
   for (const Box& box : boxes) {
@@ -93,60 +93,6 @@ std::optional<Box> FindUncovered(const Box& target,
     left = std::move(next);
   }
   return left.empty() ? target : left[0];
-}
-
-absl::StatusOr<HeldGeometry> HeldGeometry::Create(
-    const ModelSpec& model, const PlacementGeometry& placement) {
-  SLUICE_ASSIGN_OR_RETURN(
-      const std::vector<RankLayout> layouts,
-      ExpandLayoutOnAll(model, *placement.layout, placement.mesh));
-  HeldGeometry out;
-  out.boxes_.emplace_back();
-  out.way_of_boxes_.emplace(std::vector<Box>(), 0);
-  for (size_t i = 0; i < layouts.size(); ++i) {
-    const Rank rank = placement.mesh.ranks[i];
-    out.index_of_rank_.emplace(rank, static_cast<int64_t>(i));
-    SLUICE_RETURN_IF_ERROR(out.AddAgent(model, rank, layouts[i]));
-  }
-  return out;
-}
-
-absl::Status HeldGeometry::AddAgent(const ModelSpec& model, Rank rank,
-                                    const RankLayout& layout) {
-  std::vector<int32_t>& ways = ways_.emplace_back(model.tensors.size(), 0);
-  const std::vector<View>& views = layout.views;  // by (tensor, box)
-  for (size_t begin = 0; begin < views.size();) {
-    const TensorIndex tensor = views[begin].tensor;
-    std::vector<Box> boxes;
-    size_t end = begin;
-    for (; end < views.size() && views[end].tensor == tensor; ++end) {
-      const Box& box = views[end].box;
-      if (box.empty() || (!boxes.empty() && boxes.back() == box)) continue;
-      boxes.push_back(box);
-    }
-    begin = end;
-    const auto known = way_of_boxes_.find(boxes);
-    if (known != way_of_boxes_.end()) {
-      ways[static_cast<size_t>(tensor.value())] = known->second;
-      continue;
-    }
-    if (const auto common = FindCommon(boxes)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "tensor \"", model.tensor(tensor).name, "\": rank ", rank.value(),
-          " holds overlapping boxes ", boxes[common->first].ToString(), " and ",
-          boxes[common->second].ToString()));
-    }
-    const auto way = static_cast<int32_t>(boxes_.size());
-    way_of_boxes_.emplace(boxes, way);
-    boxes_.push_back(std::move(boxes));
-    ways[static_cast<size_t>(tensor.value())] = way;
-  }
-  return absl::OkStatus();
-}
-
-int64_t HeldGeometry::MeshIndexOf(Rank rank) const {
-  const auto it = index_of_rank_.find(rank);
-  return it == index_of_rank_.end() ? -1 : it->second;
 }
 
 }  // namespace sluice::coordinator

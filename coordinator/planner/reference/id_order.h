@@ -20,6 +20,10 @@ struct IdOrder {
 
   // Sorts by id, bytewise, then by group.
   static void Sort(std::vector<Entry>& entries);
+  // Whether two sorted entries have the same id.
+  static bool Same(const Entry& a, const Entry& b) {
+    return a.prefix == b.prefix && *a.id == *b.id;
+  }
 };
 
 }  // namespace sluice::coordinator::reference

@@ -1,9 +1,10 @@
 #include "coordinator/planner/reference/redistribution.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -61,8 +62,17 @@ class Question {
         return absl::InvalidArgumentError(absl::StrCat(
             "redistribution: expected each key once, found ", key, " twice"));
       }
-      keys_.push_back(storage_.keys().Find(key));
+      const KeyTable::Key number = storage_.keys().Find(key);
+      if (number >= 0) {
+        const auto n = static_cast<size_t>(number);
+        if (position_of_.size() <= n) position_of_.resize(n + 1, -1);
+        position_of_[n] = static_cast<int32_t>(keys_.size());
+      }
+      keys_.push_back(number);
     }
+    ranks_of_key_.resize(keys_.size());
+    holders_.resize(keys_.size());
+    alone_.resize(topology_.node_of_rank.size(), -1);
     return absl::OkStatus();
   }
 
@@ -97,87 +107,125 @@ class Question {
     }
     IdOrder::Sort(wants);
     tensors_.reserve(wants.size() * keys_.size());
+    ids_.reserve(wants.size());
+    std::vector<const std::string*> ids;
+    std::vector<RankSets::Id> wanted, groups;
     for (size_t begin = 0, end = 0; begin < wants.size(); begin = end) {
-      while (end < wants.size() && *wants[end].id == *wants[begin].id) ++end;
-      std::vector<RankSets::Id> groups;
-      for (size_t i = begin; i < end; ++i) {
-        if (i > begin && wants[i].group == wants[i - 1].group) {
+      groups.clear();
+      do {
+        groups.push_back(group_sets_[static_cast<size_t>(wants[end].group)]);
+        if (end > begin && wants[end].group == wants[end - 1].group) {
           return absl::InvalidArgumentError(
               absl::StrCat("redistribution: destination: expected sample ",
-                           *wants[i].id, " once, found it twice"));
+                           *wants[end].id, " once, found it twice"));
         }
-        groups.push_back(group_sets_[static_cast<size_t>(wants[i].group)]);
-      }
-      SLUICE_RETURN_IF_ERROR(AddSample(*wants[begin].id, sets_.Union(groups)));
+        ++end;
+      } while (end < wants.size() && IdOrder::Same(wants[end], wants[begin]));
+      ids.push_back(wants[begin].id);
+      wanted.push_back(sets_.Union(groups));
+    }
+    const std::vector<const SampleRecord*> records = storage_.FindAll(ids);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      SLUICE_RETURN_IF_ERROR(AddSample(*ids[i], records[i], wanted[i]));
     }
     return absl::OkStatus();
   }
 
-  absl::Status AddSample(const std::string& id, RankSets::Id wanted) {
-    const SampleRecord* record = storage_.Find(id);
+  absl::Status AddSample(const std::string& id, const SampleRecord* record,
+                         RankSets::Id wanted) {
     if (record == nullptr) {
       return absl::NotFoundError(
           absl::StrCat("sample ", id, ": expected a holder, found none"));
     }
     const std::vector<RankSets::Id>& holders = HoldersOf(record->holdings);
+    owners_.assign(keys_.size(), kNoRank);
+    for (const KeyOwner& owner : record->owners) {
+      const int32_t k = PositionOf(owner.key);
+      if (k >= 0) owners_[static_cast<size_t>(k)] = owner.rank;
+    }
     const auto sample = static_cast<int32_t>(ids_.size());
     for (size_t k = 0; k < keys_.size(); ++k) {
-      const auto owner =
-          std::find_if(record->owners.begin(), record->owners.end(),
-                       [&](const KeyOwner& o) { return o.key == keys_[k]; });
-      if (owner == record->owners.end()) {
-        const bool held = !sets_.Ranks(holders[k]).empty();
-        const std::string what =
-            absl::StrCat("sample ", id, " key ", request_.keys[k]);
-        return held ? absl::FailedPreconditionError(absl::StrCat(
-                          what, ": expected an owner, found holders only"))
-                    : absl::NotFoundError(absl::StrCat(
-                          what, ": expected a holder, found none"));
-      }
+      if (owners_[k] == kNoRank) return NoOwner(id, k, holders[k]);
       tensors_.push_back(
-          {sample, static_cast<int32_t>(k), owner->rank, holders[k], wanted});
+          {sample, static_cast<int32_t>(k), owners_[k], holders[k], wanted});
     }
     ids_.push_back(id);
     return absl::OkStatus();
   }
 
-  // Returns the set of ranks that hold each requested key.
+  absl::Status NoOwner(const std::string& id, size_t key,
+                       RankSets::Id holders) {
+    const std::string what =
+        absl::StrCat("sample ", id, " key ", request_.keys[key]);
+    if (sets_.Ranks(holders).empty()) {
+      return absl::NotFoundError(
+          absl::StrCat(what, ": expected a holder, found none"));
+    }
+    return absl::FailedPreconditionError(
+        absl::StrCat(what, ": expected an owner, found holders only"));
+  }
+
+  // Returns the key's position in the request, or -1.
+  int32_t PositionOf(KeyTable::Key key) const {
+    const auto k = static_cast<size_t>(key);
+    return k < position_of_.size() ? position_of_[k] : -1;
+  }
+
+  // Returns the set of ranks that hold each requested key, valid until the next
+  // call.
   const std::vector<RankSets::Id>& HoldersOf(
       const std::vector<Holding>& holdings) {
-    if (last_ != nullptr && *last_holdings_ == holdings) return *last_;
-    std::vector<std::pair<Rank, KeyTable::List>> name;
-    name.reserve(holdings.size());
-    for (const Holding& h : holdings) name.emplace_back(h.rank, h.keys);
-    const auto [it, inserted] = holders_.try_emplace(std::move(name));
-    if (inserted) {
-      for (const KeyTable::Key key : keys_) {
-        std::vector<Rank> ranks;
-        for (const Holding& h : holdings) {
-          if (storage_.keys().Contains(h.keys, key)) ranks.push_back(h.rank);
-        }
-        it->second.push_back(sets_.Intern(std::move(ranks)));
-      }
+    // Neighbouring samples are often on the same ranks.
+    if (last_holdings_ != nullptr && *last_holdings_ == holdings) {
+      return holders_;
     }
     last_holdings_ = &holdings;
-    last_ = &it->second;
-    return it->second;
+    for (std::vector<Rank>& ranks : ranks_of_key_) ranks.clear();
+    for (const Holding& holding : holdings) {
+      for (const KeyTable::Key key : storage_.keys().Keys(holding.keys)) {
+        const int32_t k = PositionOf(key);
+        if (k >= 0)
+          ranks_of_key_[static_cast<size_t>(k)].push_back(holding.rank);
+      }
+    }
+    for (size_t k = 0; k < keys_.size(); ++k) {
+      holders_[k] = SetOf(ranks_of_key_[k]);
+    }
+    return holders_;
+  }
+
+  // Interns a set that is mostly one rank, or the one asked for before.
+  RankSets::Id SetOf(const std::vector<Rank>& ranks) {
+    if (ranks.size() == 1) {
+      RankSets::Id& alone = alone_[static_cast<size_t>(ranks[0].value())];
+      if (alone < 0) alone = sets_.Intern(ranks);
+      return alone;
+    }
+    if (last_set_ < 0 || ranks != last_ranks_) {
+      last_ranks_ = ranks;
+      last_set_ = sets_.Intern(ranks);
+    }
+    return last_set_;
   }
 
   const StorageSnapshot& storage_;
   const RedistributionRequest& request_;
   const Topology topology_;
   RankSets sets_;
-  std::vector<KeyTable::Key> keys_;  // of the storage; -1: it has none such
+  std::vector<KeyTable::Key> keys_;   // of the storage; -1: it has none such
+  std::vector<int32_t> position_of_;  // by key of the storage: in the request
   std::vector<RankSets::Id> group_sets_;  // by group
   std::vector<std::string> ids_;
   std::vector<WantedTensor> tensors_;
-  absl::flat_hash_map<std::vector<std::pair<Rank, KeyTable::List>>,
-                      std::vector<RankSets::Id>>
-      holders_;
-  // The last answer of HoldersOf() and what it was asked; records stay where
-  // they are, answers until the next new one.
+  // Of the sample being read, by requested key.
+  std::vector<Rank> owners_;
+  std::vector<std::vector<Rank>> ranks_of_key_;
+  std::vector<RankSets::Id> holders_;
+  // What HoldersOf() and SetOf() were asked last; records stay where they are.
   const std::vector<Holding>* last_holdings_ = nullptr;
-  const std::vector<RankSets::Id>* last_ = nullptr;
+  std::vector<Rank> last_ranks_;
+  RankSets::Id last_set_ = -1;
+  std::vector<RankSets::Id> alone_;  // by rank: the set of it alone, or -1
 };
 
 template <typename Pattern>

@@ -1,5 +1,6 @@
 #include "coordinator/planner/reference/sample_tree.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/hash/hash.h"
@@ -20,26 +21,80 @@ uint64_t SampleTreeView::Hash(absl::string_view id) {
   return absl::Hash<absl::string_view>()(id);
 }
 
-int SampleTreeView::FindIn(const Bucket& bucket, uint64_t hash,
-                           absl::string_view id) {
+int SampleTreeView::FindTag(const Bucket& bucket, uint64_t hash, size_t from) {
   const uint32_t tag = TagOf(hash);
-  for (size_t i = 0; i < bucket.tags.size(); ++i) {
-    if (bucket.tags[i] == tag && bucket.records[i].id == id) {
-      return static_cast<int>(i);
-    }
+  for (size_t i = from; i < bucket.tags.size(); ++i) {
+    if (bucket.tags[i] == tag) return static_cast<int>(i);
   }
   return -1;
 }
 
-const SampleRecord* SampleTreeView::Find(absl::string_view id) const {
+int SampleTreeView::FindIn(const Bucket& bucket, uint64_t hash,
+                           absl::string_view id) {
+  int i = FindTag(bucket, hash, 0);
+  while (i >= 0 && bucket.records[static_cast<size_t>(i)].id != id) {
+    i = FindTag(bucket, hash, static_cast<size_t>(i) + 1);
+  }
+  return i;
+}
+
+const SampleTreeView::Bucket* SampleTreeView::BucketFor(uint64_t hash) const {
   if (branches_.empty()) return nullptr;
+  return branches_[(hash >> kBranchBits) & (branches_.size() - 1)]
+      ->buckets[BucketOf(hash)]
+      .get();
+}
+
+const SampleRecord* SampleTreeView::Find(absl::string_view id) const {
   const uint64_t hash = Hash(id);
-  const Branch& branch =
-      *branches_[(hash >> kBranchBits) & (branches_.size() - 1)];
-  const Bucket* bucket = branch.buckets[BucketOf(hash)].get();
-  if (bucket == nullptr) return nullptr;
-  const int i = FindIn(*bucket, hash, id);
+  const Bucket* bucket = BucketFor(hash);
+  const int i = bucket == nullptr ? -1 : FindIn(*bucket, hash, id);
   return i < 0 ? nullptr : &bucket->records[static_cast<size_t>(i)];
+}
+
+std::vector<const SampleRecord*> SampleTreeView::FindAll(
+    absl::Span<const std::string* const> ids) const {
+  // A block passes through each step before the next, so that what a step
+  // waits for was asked for a block ago.
+  constexpr size_t kBlock = 16;
+  std::vector<const SampleRecord*> found(ids.size());
+  std::array<uint64_t, kBlock> hashes{};
+  std::array<const Bucket*, kBlock> buckets{};
+  std::array<int, kBlock> positions{};
+  for (size_t first = 0; first < ids.size(); first += kBlock) {
+    const size_t count = std::min(kBlock, ids.size() - first);
+    for (size_t i = 0; i < count; ++i) __builtin_prefetch(ids[first + i]);
+    for (size_t i = 0; i < count; ++i) {
+      hashes[i] = Hash(*ids[first + i]);
+      buckets[i] = BucketFor(hashes[i]);
+      __builtin_prefetch(buckets[i]);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      if (buckets[i] != nullptr) __builtin_prefetch(buckets[i]->tags.data());
+    }
+    for (size_t i = 0; i < count; ++i) {
+      positions[i] =
+          buckets[i] == nullptr ? -1 : FindTag(*buckets[i], hashes[i], 0);
+      if (positions[i] < 0) continue;
+      const SampleRecord& record =
+          buckets[i]->records[static_cast<size_t>(positions[i])];
+      __builtin_prefetch(&record);
+      found[first + i] = &record;
+    }
+    for (size_t i = 0; i < count; ++i) {
+      if (found[first + i] == nullptr) continue;
+      __builtin_prefetch(found[first + i]->id.data());
+      __builtin_prefetch(found[first + i]->holdings.data());
+      __builtin_prefetch(found[first + i]->owners.data());
+    }
+    for (size_t i = 0; i < count; ++i) {
+      if (found[first + i] == nullptr) continue;
+      const int at = FindIn(*buckets[i], hashes[i], *ids[first + i]);
+      found[first + i] =
+          at < 0 ? nullptr : &buckets[i]->records[static_cast<size_t>(at)];
+    }
+  }
+  return found;
 }
 
 void SampleTreeView::ForEach(

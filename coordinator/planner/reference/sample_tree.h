@@ -18,6 +18,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "common/ids.h"
 #include "coordinator/planner/reference/key_table.h"
 
@@ -49,6 +50,9 @@ class SampleTreeView {
  public:
   // Returns the record, or null; valid as long as this version is held.
   const SampleRecord* Find(absl::string_view id) const;
+  // Find() of many: has several on their way from memory at a time.
+  std::vector<const SampleRecord*> FindAll(
+      absl::Span<const std::string* const> ids) const;
   // Calls `visit` with every record, in no particular order.
   void ForEach(absl::FunctionRef<void(const SampleRecord&)> visit) const;
   int64_t size() const { return size_; }
@@ -66,6 +70,10 @@ class SampleTreeView {
   };
 
   static uint64_t Hash(absl::string_view id);
+  // The bucket that has the id if any has; may be null.
+  const Bucket* BucketFor(uint64_t hash) const;
+  // Position of the first record from `from` with the hash's tag, or -1.
+  static int FindTag(const Bucket& bucket, uint64_t hash, size_t from);
   // Position of the id's record in the bucket, or -1.
   static int FindIn(const Bucket& bucket, uint64_t hash, absl::string_view id);
 

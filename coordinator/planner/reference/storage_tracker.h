@@ -42,6 +42,11 @@ class StorageSnapshot {
   const SampleRecord* Find(absl::string_view id) const {
     return samples_.Find(id);
   }
+  // Find() of many, faster.
+  std::vector<const SampleRecord*> FindAll(
+      absl::Span<const std::string* const> ids) const {
+    return samples_.FindAll(ids);
+  }
   // The keys that records name by number.
   const KeyTable& keys() const { return *keys_; }
   StorageState State() const;

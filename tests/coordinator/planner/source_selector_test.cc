@@ -3,7 +3,8 @@
 #include <catch2/catch.hpp>
 #include <map>
 
-#include "coordinator/planner/certificate.h"
+#include "coordinator/planner/link_loads.h"
+#include "coordinator/planner/lower_bound.h"
 #include "tests/coordinator/planner/planner_builders.h"
 
 namespace sluice::coordinator {
@@ -51,10 +52,12 @@ TEST_CASE("who has no choice is counted before who has", "[planner]") {
 TEST_CASE("bytes cross to a node once and fan out inside it", "[planner]") {
   const Topology topology = MakeTopology({0, 1, 1, 1, 2});
   RankSets sets(topology);
+  // Rank 4 takes so much that rank 0 may send to both nodes.
   const std::vector<Demand> demands = {
-      {8, sets.Intern(Ranks({0})), sets.Intern(Ranks({1, 2, 3, 4}))}};
+      {8, sets.Intern(Ranks({0})), sets.Intern(Ranks({1, 2, 3, 4}))},
+      {99, sets.Intern(Ranks({1})), sets.Intern(Ranks({4}))}};
   const std::vector<Leg> legs = RouteDemands(sets, demands);
-  REQUIRE(legs.size() == 4);
+  REQUIRE(legs.size() == 5);
   CHECK(legs[0].source == Rank(0));
   CHECK(legs[0].parent == -1);
   for (int i = 1; i < 3; ++i) {
@@ -71,11 +74,55 @@ TEST_CASE("a holder on the node serves its node", "[planner]") {
   const Topology topology = MakeTopology({0, 1, 1, 1});
   RankSets sets(topology);
   const std::vector<Demand> demands = {
-      {8, sets.Intern(Ranks({0, 3})), sets.Intern(Ranks({1, 2}))}};
+      {8, sets.Intern(Ranks({0, 3})), sets.Intern(Ranks({1, 2}))},
+      {99, sets.Intern(Ranks({1})), sets.Intern(Ranks({0}))}};
   for (const Leg& leg : RouteDemands(sets, demands)) {
+    if (leg.demand != 0) continue;
     CHECK(leg.source == Rank(3));
     CHECK(leg.round == 0);
   }
+}
+
+TEST_CASE("who has got bytes passes them on where the holder is at its limit",
+          "[planner]") {
+  // One holder, six nodes: each piece leaves it once, and each rank passes on
+  // about as much as it gets.
+  const Topology topology = MakeTopology({0, 1, 2, 3, 4, 5, 6});
+  RankSets sets(topology);
+  const RankSets::Id holder = sets.Intern(Ranks({0}));
+  const RankSets::Id all = sets.Intern(Ranks({1, 2, 3, 4, 5, 6}));
+  const std::vector<Demand> demands(60, Demand{7, holder, all});
+  const std::vector<Leg> legs = RouteDemands(sets, demands);
+  CHECK(legs.size() == 360);
+  CHECK(LowerBoundBytes(sets, demands) == 420);
+  for (const auto& [rank, bytes] : Out(legs, demands)) CHECK(bytes <= 420);
+  for (size_t i = 0; i < legs.size(); ++i) {
+    const Leg& leg = legs[i];
+    if (leg.parent < 0) continue;
+    const Leg& parent = legs[static_cast<size_t>(leg.parent)];
+    CHECK(leg.parent < static_cast<int32_t>(i));
+    CHECK(parent.demand == leg.demand);
+    CHECK(parent.destination == leg.source);
+    CHECK(parent.round < leg.round);
+  }
+}
+
+TEST_CASE("a node's load is shared by its cards", "[planner]") {
+  Topology topology = MakeTopology({0, 0, 1, 1});
+  RankSets sets(topology);
+  const RankSets::Id source = sets.Intern(Ranks({0, 1}));
+  const std::vector<Demand> demands(
+      8, Demand{5, source, sets.Intern(Ranks({2, 3}))});
+  CHECK(LowerBoundBytes(sets, demands) == 40);
+  topology.card_of_rank = {0, 1, 0, 1};
+  // Both ranks need all 40, of which each card of the node brings half.
+  CHECK(LowerBoundBytes(sets, demands) == 40);
+  std::map<int32_t, int64_t> crossing;
+  for (const Leg& leg : RouteDemands(sets, demands)) {
+    if (leg.round == 0) crossing[leg.destination.value()] += 5;
+  }
+  CHECK(crossing.at(2) == 20);
+  CHECK(crossing.at(3) == 20);
 }
 
 TEST_CASE("relaying is shared by a node's ranks", "[planner]") {
@@ -107,7 +154,9 @@ TEST_CASE("cutting is worth it where there is a choice", "[planner]") {
   const RankSets::Id zero = sets.Intern(Ranks({0}));
   const RankSets::Id none = sets.Intern({});
   CHECK_FALSE(WorthCutting(sets, {8, zero, none}));
-  CHECK_FALSE(WorthCutting(sets, {8, zero, sets.Intern(Ranks({1, 2}))}));
+  CHECK_FALSE(WorthCutting(sets, {8, zero, sets.Intern(Ranks({2}))}));
+  // Who gets it can pass it on.
+  CHECK(WorthCutting(sets, {8, zero, sets.Intern(Ranks({1, 2}))}));
   CHECK(WorthCutting(sets, {8, zero, sets.Intern(Ranks({2, 3}))}));
   CHECK(WorthCutting(sets,
                      {8, sets.Intern(Ranks({0, 1})), sets.Intern(Ranks({2}))}));

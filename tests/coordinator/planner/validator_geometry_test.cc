@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "coordinator/planner/held_geometry.h"
 #include "tests/coordinator/planner/planner_builders.h"
 #include "tests/support/status_matchers.h"
 
@@ -43,7 +44,10 @@ TEST_CASE("what agents hold follows from their views", "[planner]") {
                         HeldGeometry::Create(*OneTensor({5, 2}), placement));
   CHECK(held.MeshIndexOf(Rank(5)) == 1);
   CHECK(held.MeshIndexOf(Rank(0)) == -1);
-  const auto boxes = held.BoxesOf(held.WayOf(1, TensorIndex(0)));
+  CHECK(held.MeshIndexOf(Rank(-1)) == -1);
+  const HeldGeometry::Place place = held.PlaceOf(TensorIndex(0));
+  CHECK(held.TensorsOf(place.tensor_class)[0] == TensorIndex(0));
+  const auto boxes = held.BoxesOf(place.tensor_class, 1);
   REQUIRE(boxes.size() == 1);
   CHECK(boxes[0] == Box({{3, 5}, {0, 2}}));
 }
