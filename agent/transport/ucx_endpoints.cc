@@ -49,10 +49,11 @@ void UcxTransport::Engine::OnConnection(ucp_conn_request_h request,
 void UcxTransport::Engine::Accept(ucp_conn_request_h request) {
   ucp_conn_request_attr_t attributes{};
   attributes.field_mask = UCP_CONN_REQUEST_ATTR_FIELD_CLIENT_ID;
-  if (stopping_ || ucp_conn_request_query(request, &attributes) != UCS_OK) {
+  if (ucp_conn_request_query(request, &attributes) != UCS_OK) {
     ucp_listener_reject(listener_, request);
     return;
   }
+  last_request_ = std::chrono::steady_clock::now();
   auto endpoint = std::make_shared<Endpoint>();
   endpoint->inbound = true;
   endpoint->client_id = attributes.client_id;
@@ -63,17 +64,22 @@ void UcxTransport::Engine::Accept(ucp_conn_request_h request) {
   if (!OpenEndpoint(params, endpoint).ok()) return;
   inbound_[endpoint->client_id].push_back(endpoint);
   AwaitConnection(endpoint);
+  // Taken and closed, never rejected: UCX's thread calls a null function when
+  // a client answers its rejection (openucx/ucx issue 11235).
+  if (stopping_) CloseEndpoint(endpoint, absl::CancelledError("stopping"));
 }
 
 absl::StatusOr<UcxTransport::Engine::EndpointPtr>
-UcxTransport::Engine::OutboundTo(PeerKey key) {
+UcxTransport::Engine::OutboundTo(PeerKey key, bool large) {
   if (stopping_) return absl::CancelledError("the transport stops");
   const auto it = peers_.find(key);
   if (it == peers_.end()) {
     return absl::UnavailableError(absl::StrCat("no address of peer ", key));
   }
   Peer& peer = it->second;
-  if (peer.outbound != nullptr) return peer.outbound;
+  for (const EndpointPtr& endpoint : peer.outbound) {
+    if (!large || !endpoint->carries) return endpoint;
+  }
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(peer.address.port);
@@ -87,7 +93,7 @@ UcxTransport::Engine::OutboundTo(PeerKey key) {
   params.sockaddr.addr = reinterpret_cast<const sockaddr*>(&address);
   params.sockaddr.addrlen = sizeof(address);
   SLUICE_RETURN_IF_ERROR(OpenEndpoint(params, endpoint));
-  peer.outbound = endpoint;
+  peer.outbound.push_back(endpoint);
   AwaitConnection(endpoint);
   return endpoint;
 }
@@ -221,7 +227,7 @@ bool UcxTransport::Engine::CloseFailedEndpoints() {
 
 void UcxTransport::Engine::Forget(const EndpointPtr& endpoint) {
   for (auto& [key, peer] : peers_) {
-    if (peer.outbound == endpoint) peer.outbound = nullptr;
+    std::erase(peer.outbound, endpoint);
   }
   const auto it = inbound_.find(endpoint->client_id);
   if (it == inbound_.end()) return;
@@ -278,8 +284,7 @@ void UcxTransport::Engine::ClosePeer(const Peer& peer,
                                      const absl::Status& reason,
                                      std::vector<EndpointPtr>* closed) {
   WithdrawReceives(peer.address.client_id, reason);
-  std::vector<EndpointPtr> endpoints;
-  if (peer.outbound != nullptr) endpoints.push_back(peer.outbound);
+  std::vector<EndpointPtr> endpoints = peer.outbound;
   const auto inbound = inbound_.find(peer.address.client_id);
   if (inbound != inbound_.end()) {
     endpoints.insert(endpoints.end(), inbound->second.begin(),

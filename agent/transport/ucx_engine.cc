@@ -30,15 +30,20 @@ constexpr int kProgressBurst = 64;
 // Connections that are being made when the transport stops may end their
 // handshake for this long: UCX neither likes them closed nor forgotten before.
 constexpr std::chrono::milliseconds kHandshakePatience(500);
+// The listener is destroyed when no connection has come for this long. UCX 1.13
+// reads a new connection's first bytes on a thread of its own, and there
+// reaches for the listener without looking whether it still is there
+// (openucx/ucx issue 11087, open as of 1.19): peers that connect all at once,
+// to an agent that just stops, would end its process.
+constexpr std::chrono::milliseconds kListenerQuiet(20);
 
-// Sets what the operator did not set in the environment.
+// Sets an option of UCX, unless the operator set it in the environment.
 absl::Status SetOption(ucp_config_t* config, const char* name,
                        const std::string& value) {
-  if (std::getenv(absl::StrCat("UCX_", name).c_str()) != nullptr) {
-    return absl::OkStatus();
-  }
+  const std::string variable = absl::StrCat("UCX_", name);
+  if (std::getenv(variable.c_str()) != nullptr) return absl::OkStatus();
   return UcxStatus(ucp_config_modify(config, name, value.c_str()),
-                   absl::StrCat("UCX option ", name, "=", value));
+                   absl::StrCat(variable, "=", value));
 }
 
 absl::Status Configure(ucp_config_t* config,
@@ -50,15 +55,15 @@ absl::Status Configure(ucp_config_t* config,
   }
   // Every message that does not fit one packet goes by rendezvous: a receive
   // that is half filled by an eager message can neither be withdrawn nor ended
-  // by closing its endpoint.
-  SLUICE_RETURN_IF_ERROR(SetOption(config, "RNDV_THRESH", "4k"));
-  // By active messages, never by writing to an address the peer was told: after
-  // an end by force no late packet finds the memory. (UCX over TCP has no
-  // scheme "am"; without one-sided writes it is what remains. The writes' state
-  // machine also has a race with a connection's end.)
-  SLUICE_RETURN_IF_ERROR(SetOption(config, "TCP_PUT_ENABLE", "n"));
-  // Active messages of this size: each costs two system calls.
-  return SetOption(config, "TCP_RX_SEG_SIZE", "1m");
+  // by closing its endpoint. Not for the operator to change: kLargeBytes.
+  SLUICE_RETURN_IF_ERROR(
+      UcxStatus(ucp_config_modify(config, "RNDV_THRESH",
+                                  absl::StrCat(kLargeBytes).c_str()),
+                "UCX_RNDV_THRESH"));
+  // Active messages are copied into UCX's own segments, never sent from the
+  // caller's memory by parts: when the connection breaks between two parts, UCX
+  // 1.13 ends such a message twice, and the process with it.
+  return SetOption(config, "ZCOPY_THRESH", "inf");
 }
 
 absl::Status WatchForInput(int epoll_fd, int fd) {
@@ -182,7 +187,8 @@ void UcxTransport::Engine::Stop() {
   if (!thread_.joinable()) return;
   Post([this] {
     stopping_ = true;
-    stop_deadline_ = std::chrono::steady_clock::now() + kHandshakePatience;
+    last_request_ = std::chrono::steady_clock::now();
+    stop_deadline_ = last_request_ + kHandshakePatience;
     std::vector<EndpointPtr> open;
     for (const auto& [pointer, endpoint] : open_) open.push_back(endpoint);
     const absl::Status reason = absl::CancelledError("the transport stops");
@@ -248,19 +254,28 @@ void UcxTransport::Engine::Run() {
 }
 
 bool UcxTransport::Engine::FinishStopping() {
-  if (!open_.empty() && std::chrono::steady_clock::now() >= stop_deadline_) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!open_.empty() && now >= stop_deadline_) {
     std::vector<EndpointPtr> open;
     for (const auto& [pointer, endpoint] : open_) open.push_back(endpoint);
     for (const EndpointPtr& endpoint : open) ForceClosed(endpoint);
     return false;  // further progress takes them apart
   }
+  const bool quiet =
+      now >= std::min(stop_deadline_, last_request_ + kListenerQuiet);
+  return quiet && AllClosed();
+}
+
+bool UcxTransport::Engine::AllClosed() const {
   return open_.empty() && operations_.empty() && closing_.empty();
 }
 
 void UcxTransport::Engine::Sleep() {
   int timeout_ms = -1;
   if (stopping_) {
-    const auto left = stop_deadline_ - std::chrono::steady_clock::now();
+    const auto next =
+        AllClosed() ? last_request_ + kListenerQuiet : stop_deadline_;
+    const auto left = next - std::chrono::steady_clock::now();
     timeout_ms = static_cast<int>(std::max<int64_t>(
         0, std::chrono::ceil<std::chrono::milliseconds>(left).count()));
   }

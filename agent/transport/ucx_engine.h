@@ -8,6 +8,14 @@
 // it (an outbound endpoint) and accepts the peer's connection to receive from
 // it (an inbound one). Each is a socket of its own, so that one closed by force
 // and its successor never meet.
+//
+// A connection carries one large message at a time; a peer that is sent several
+// at once has as many connections. Large messages are written by UCX to where
+// the receiver said, which it acknowledges; UCX 1.13 ends the process when such
+// an acknowledgement stands behind another message's answer and sending that
+// one's bytes fails, as it does when the peer just died. With one message at a
+// time nothing stands behind the answer. And no message waits for a connection
+// whose message the receiver does not ask for yet.
 
 #include <ucp/api/ucp.h>
 
@@ -31,6 +39,10 @@
 #include "common/mutex.h"
 
 namespace sluice::agent {
+
+// From this size on a message goes by rendezvous: its bytes follow when the
+// receiver has asked for them.
+inline constexpr int64_t kLargeBytes = 4096;
 
 class UcxTransport::Engine {
  public:
@@ -80,12 +92,15 @@ class UcxTransport::Engine {
     bool greeted = false;  // our greeting is sent
     bool heard = false;    // the peer's has come
     std::vector<uint64_t> waiting;
+    bool carries = false;  // a large message, queued or on its way
   };
   using EndpointPtr = std::shared_ptr<Endpoint>;
 
   struct Peer {
     UcxAddress address;
-    EndpointPtr outbound;  // null until needed, and after a failure
+    // Opened when needed, gone after a failure; the first one also carries what
+    // is small.
+    std::vector<EndpointPtr> outbound;
   };
 
   struct Operation {
@@ -125,12 +140,15 @@ class UcxTransport::Engine {
   void Sleep();
   // Returns whether everything is closed.
   bool FinishStopping();
+  bool AllClosed() const;
 
   // Connections (ucx_endpoints.cc).
   static void OnConnection(ucp_conn_request_h request, void* engine);
   static void OnEndpointError(void* arg, ucp_ep_h ep, ucs_status_t status);
   void Accept(ucp_conn_request_h request);
-  absl::StatusOr<EndpointPtr> OutboundTo(PeerKey key);
+  // Returns a connection for a message: for a large one, one that
+  // carries no other.
+  absl::StatusOr<EndpointPtr> OutboundTo(PeerKey key, bool large);
   absl::Status OpenEndpoint(ucp_ep_params_t& params, const EndpointPtr& owner);
   // Asks to be told when it stands.
   void AwaitConnection(const EndpointPtr& endpoint);
@@ -193,6 +211,8 @@ class UcxTransport::Engine {
   std::list<Waiter> waiters_;
   bool stopping_ = false;
   std::chrono::steady_clock::time_point stop_deadline_;
+  // When a connection last came, or stopping began.
+  std::chrono::steady_clock::time_point last_request_;
 
   Mutex mutex_;
   std::vector<Command> commands_ ABSL_GUARDED_BY(mutex_);

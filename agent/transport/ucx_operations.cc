@@ -12,7 +12,8 @@ namespace sluice::agent {
 
 void UcxTransport::Engine::Send(GroupId group, PeerKey key, uint64_t tag,
                                 const void* data, int64_t bytes, Done done) {
-  auto endpoint = OutboundTo(key);
+  const bool large = bytes >= kLargeBytes;
+  auto endpoint = OutboundTo(key, large);
   if (!endpoint.ok()) {
     std::move(done)(endpoint.status());
     return;
@@ -27,6 +28,7 @@ void UcxTransport::Engine::Send(GroupId group, PeerKey key, uint64_t tag,
   operation.bytes = bytes;
   operation.client_id = (*endpoint)->client_id;
   operation.endpoint = *endpoint;
+  if (large) operation.endpoint->carries = true;
   operation.done = std::move(done);
   operations_.emplace(operation.id, std::move(owner));
   if ((*endpoint)->settled) {
@@ -53,7 +55,7 @@ void UcxTransport::Engine::SubmitSend(Operation& operation) {
 void UcxTransport::Engine::Receive(GroupId group, PeerKey key, uint64_t tag,
                                    void* data, int64_t bytes, Done done) {
   // Opened though nothing is sent: it says at once that the peer is not there.
-  const auto endpoint = OutboundTo(key);
+  const auto endpoint = OutboundTo(key, /*large=*/false);
   if (!endpoint.ok()) {
     std::move(done)(endpoint.status());
     return;
@@ -121,6 +123,9 @@ void UcxTransport::Engine::Finish(uint64_t id, ucs_status_t status,
                                   int64_t received) {
   auto node = operations_.extract(id);
   Operation& operation = *node.mapped();
+  if (operation.endpoint && operation.bytes >= kLargeBytes) {
+    operation.endpoint->carries = false;
+  }
   absl::Status result;
   if (status == UCS_OK && received != operation.bytes) {
     result = absl::DataLossError(absl::StrCat(

@@ -6,7 +6,14 @@
 // Prints its address; reads the test's address; starts one message of BYTES
 // bytes (tag 1) and prints "started"; prints "ended CODE" when it is over; ends
 // when its input does.
+//
+//   ucx_peer exchange BYTES
+//
+// The same with messages without end, kLanes both ways at once: each lane (tags
+// from 0) starts its next message when the last one is over. Prints "ended
+// CODE" when one has failed.
 
+#include <atomic>
 #include <cstdio>
 #include <future>
 #include <iostream>
@@ -15,8 +22,54 @@
 
 #include "agent/transport/ucx_transport.h"
 
+namespace {
+
+using sluice::agent::UcxTransport;
+
+constexpr int kLanes = 4;
+
+// Messages to and from the test, until one fails.
+class Exchange {
+ public:
+  Exchange(UcxTransport& transport, int64_t bytes)
+      : transport_(transport),
+        bytes_(bytes),
+        memory_(static_cast<size_t>(2 * kLanes * bytes), 0x11) {}
+
+  void Start() {
+    for (int lane = 0; lane < 2 * kLanes; ++lane) Next(lane);
+  }
+  absl::Status Wait() { return end_.get_future().get(); }
+
+ private:
+  // Lanes from kLanes on receive.
+  void Next(int lane) {
+    char* data = memory_.data() + lane * bytes_;
+    const auto tag = static_cast<uint64_t>(lane % kLanes);
+    auto done = [this, lane](const absl::Status& status) {
+      if (status.ok()) {
+        Next(lane);
+      } else if (!failed_.exchange(true)) {
+        end_.set_value(status);
+      }
+    };
+    if (lane < kLanes) {
+      transport_.Send(1, 1, tag, data, bytes_, done);
+    } else {
+      transport_.Receive(1, 1, tag, data, bytes_, done);
+    }
+  }
+
+  UcxTransport& transport_;
+  const int64_t bytes_;
+  std::vector<char> memory_;
+  std::atomic<bool> failed_ = false;
+  std::promise<absl::Status> end_;
+};
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  using sluice::agent::UcxTransport;
   if (argc != 3) return 2;
   const std::string role = argv[1];
   const auto bytes = static_cast<int64_t>(std::stoll(argv[2]));
@@ -29,6 +82,16 @@ int main(int argc, char** argv) {
   std::string address;
   std::getline(std::cin, address);
   if (!(*transport)->Connect(1, address).ok()) return 1;
+  if (role == "exchange") {
+    Exchange exchange(**transport, bytes);
+    exchange.Start();
+    std::cout << "started" << std::endl;
+    const absl::Status status = exchange.Wait();
+    std::cout << "ended " << static_cast<int>(status.code()) << std::endl;
+    std::getline(std::cin, address);
+    transport->reset();  // what is left of the exchange ends
+    return 0;
+  }
   std::vector<char> memory(static_cast<size_t>(bytes), 0x11);
   std::promise<absl::Status> end;
   auto done = [&end](absl::Status status) { end.set_value(status); };

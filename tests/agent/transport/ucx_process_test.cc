@@ -9,8 +9,13 @@
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <future>
+#include <memory>
+#include <random>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "agent/transport/ucx_transport.h"
@@ -208,6 +213,98 @@ TEST_CASE("a peer that is not there is told at once", "[ucx]") {
   CHECK(sent.Wait() == absl::StatusCode::kUnavailable);
   CHECK_FALSE((*made)->Connect(kPeer, "ucx1 zz 1.2.3.4 5").ok());
   CHECK_FALSE((*made)->Connect(kPeer, "").ok());
+}
+
+// Messages with a peer, kLanes both ways at once, each lane on and on until it
+// fails; at a chosen number of messages something is done.
+class Exchange {
+ public:
+  static constexpr int kLanes = 4;
+
+  Exchange(UcxTransport& transport, UcxTransport::PeerKey peer, int64_t bytes,
+           int act_after, std::function<void()> act)
+      : transport_(transport),
+        peer_(peer),
+        bytes_(bytes),
+        act_after_(act_after),
+        act_(std::move(act)),
+        memory_(static_cast<size_t>(2 * kLanes * bytes)) {}
+
+  void Start() {
+    for (int lane = 0; lane < 2 * kLanes; ++lane) Next(lane);
+  }
+  // Whether all lanes have failed in time.
+  bool Wait() {
+    return end_.get_future().wait_for(kPatience) == std::future_status::ready;
+  }
+
+ private:
+  // Lanes from kLanes on receive.
+  void Next(int lane) {
+    unsigned char* data = memory_.data() + lane * bytes_;
+    const auto tag = static_cast<uint64_t>(lane % kLanes);
+    auto done = [this, lane](const absl::Status& status) {
+      if (++messages_ == act_after_) act_();
+      if (status.ok()) {
+        Next(lane);
+      } else if (++failed_ == 2 * kLanes) {
+        end_.set_value();
+      }
+    };
+    if (lane < kLanes) {
+      transport_.Send(peer_, peer_, tag, data, bytes_, done);
+    } else {
+      transport_.Receive(peer_, peer_, tag, data, bytes_, done);
+    }
+  }
+
+  UcxTransport& transport_;
+  const UcxTransport::PeerKey peer_;
+  const int64_t bytes_;
+  const int act_after_;
+  const std::function<void()> act_;
+  std::vector<unsigned char> memory_;
+  // On the transport's thread.
+  int messages_ = 0;
+  int failed_ = 0;
+  std::promise<void> end_;
+};
+
+TEST_CASE(
+    "a process outlives peers that are killed or cut off amid many messages",
+    "[ucx]") {
+  auto made = UcxTransport::Create({.net_devices = "lo"});
+  REQUIRE(made.ok());
+  UcxTransport& transport = **made;
+  // UCX_KILLS asks for more, to look for what is rare.
+  const char* more = std::getenv("UCX_KILLS");
+  const int rounds = more != nullptr ? std::atoi(more) : 40;
+  std::mt19937 random(20261121);
+  for (int round = 0; round < rounds; ++round) {
+    const UcxTransport::PeerKey key = 100 + round;
+    const int64_t bytes = int64_t{4096} << random() % 9;
+    const int after = 1 + static_cast<int>(random() % 200);
+    const bool kills = random() % 4 != 0;
+    CAPTURE(round, bytes, after, kills);
+    PeerProcess peer("exchange", bytes);
+    REQUIRE(transport.Connect(key, peer.ReadLine()).ok());
+    peer.WriteLine(transport.LocalAddress());
+    REQUIRE(peer.ReadLine() == "started");
+    Exchange exchange(transport, key, bytes, after, [&] {
+      if (kills) {
+        peer.Signal(SIGKILL);
+      } else {
+        transport.Disconnect(key, nullptr);
+      }
+    });
+    exchange.Start();
+    REQUIRE(exchange.Wait());
+    // The one that was cut off says so; it has not crashed.
+    if (!kills) CHECK(peer.ReadLine() == "ended 14");
+    Ending over;
+    transport.Disconnect(key, over.Callback());
+    CHECK(over.Wait() == absl::StatusCode::kOk);
+  }
 }
 
 }  // namespace

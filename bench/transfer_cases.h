@@ -1,0 +1,102 @@
+#ifndef SLUICE_BENCH_TRANSFER_CASES_H_
+#define SLUICE_BENCH_TRANSFER_CASES_H_
+
+// The parts of transfer_bench: the executor that agents run, and what the
+// machine and UCX can do, each measured once per call.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "common/clock.h"
+
+namespace sluice::bench {
+
+// What is moved between two processes.
+enum class NetworkCase {
+  kContiguous,  // whole rows: sent and received in place
+  kStrided,     // half of each row: packed and unpacked
+  kDigests,     // as kContiguous, digested at both ends
+};
+
+struct Rate {
+  int64_t bytes = 0;
+  double seconds = 0;
+  double gb_per_s() const {
+    return static_cast<double>(bytes) / seconds * 1e-9;
+  }
+};
+
+// Pairs of processes, each process with a touched memory and an executor.
+class NetworkPairs {
+ public:
+  // Memories have `bytes` each, half of which a strided case moves. Forks: to
+  // be called before the first thread is made.
+  // Errors: INTERNAL - no process, or one that cannot start its executor.
+  static absl::StatusOr<NetworkPairs> Create(int pairs, int64_t bytes);
+  // Ends the processes.
+  ~NetworkPairs();
+  NetworkPairs(NetworkPairs&&) = default;
+  NetworkPairs& operator=(NetworkPairs&&) = delete;
+
+  // Moves `bytes` of all pairs at once, and verifies what arrived.
+  // Errors: DATA_LOSS - it is not what was sent; INTERNAL - a process failed.
+  absl::StatusOr<Rate> Run(NetworkCase what);
+
+ private:
+  struct Peer {
+    pid_t pid = -1;
+    int to = -1;
+    int from = -1;
+  };
+  NetworkPairs() = default;
+  absl::Status Fork(bool sender, int index);
+  absl::Status Tell(absl::string_view line);
+  absl::Status Expect(absl::string_view line);
+
+  SystemClock clock_;
+  std::vector<Peer> peers_;  // sender, receiver, sender, ...
+  int64_t bytes_ = 0;
+  uint64_t next_operation_ = 1;
+};
+
+// One end of a pair: serves its parent's lines until they end. Returns the
+// process's exit code.
+int RunNetworkPeer(bool sender, int index, int64_t bytes, int from_parent,
+                   int to_parent);
+
+// UCX's own tag-bandwidth test over TCP and loopback, sleeping, `pairs` at
+// once: the sum of what they report. They start nearly but not exactly at the
+// same time, so that the sum errs a little on the high side.
+// Errors: NOT_FOUND - ucx_perftest is not installed; INTERNAL - it failed.
+absl::StatusOr<Rate> RunPerftest(int pairs, int64_t message_bytes,
+                                 int iterations);
+
+// Pulls inside a node and plain copies, between two touched shared mappings.
+class LocalCopies {
+ public:
+  static absl::StatusOr<LocalCopies> Create(int64_t bytes);
+  ~LocalCopies();
+  LocalCopies(LocalCopies&&) noexcept;
+  LocalCopies& operator=(LocalCopies&&) = delete;
+
+  // One thread each, all three.
+  Rate Memcpy();
+  Rate NonTemporal();
+  // Digests off, verified. Errors: DATA_LOSS, and the executor's.
+  absl::StatusOr<Rate> Pull();
+
+ private:
+  struct Impl;
+  explicit LocalCopies(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice::bench
+
+#endif  // SLUICE_BENCH_TRANSFER_CASES_H_
