@@ -2,10 +2,8 @@
 // Inputs are made once per size, from fixed seeds, outside the clock.
 
 #include <benchmark/benchmark.h>
-#include <unistd.h>
 
 #include <cstdint>
-#include <fstream>
 #include <random>
 #include <string>
 #include <utility>
@@ -14,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/types/span.h"
+#include "bench/planner/measure.h"
 #include "common/check.h"
 #include "common/ids.h"
 #include "coordinator/planner/reference/process_topology.h"
@@ -31,7 +30,6 @@ using reference::RedistributionRequest;
 using reference::StorageTracker;
 
 constexpr int32_t kRanksPerNode = 8;
-constexpr int kRepetitions = 5;
 
 std::vector<std::string> Names(const char* prefix, int64_t count) {
   std::vector<std::string> names;
@@ -115,14 +113,11 @@ Case MakeCase(int32_t ranks, int64_t samples, int64_t num_keys, Spread spread,
 }
 
 void Sizes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"ranks", "samples", "keys"})
-      ->Args({64, 4096, 8})
-      ->Args({256, 16384, 8})
-      ->Args({512, 32768, 8})
-      ->Args({1024, 65536, 8})
-      ->Unit(benchmark::kMillisecond)
-      ->Repetitions(kRepetitions)
-      ->ReportAggregatesOnly();
+  BestOfFive(bench->ArgNames({"ranks", "samples", "keys"})
+                 ->Args({64, 4096, 8})
+                 ->Args({256, 16384, 8})
+                 ->Args({512, 32768, 8})
+                 ->Args({1024, 65536, 8}));
 }
 
 template <typename Planner>
@@ -131,6 +126,7 @@ void RunPattern(benchmark::State& state, Planner planner, Spread spread,
   Case made = MakeCase(static_cast<int32_t>(state.range(0)), state.range(1),
                        state.range(2), spread, wanted);
   const reference::StorageSnapshot storage = made.storage.Snapshot();
+  const PeakMemory peak;
   size_t num_steps = 0;
   for (auto _ : state) {
     const auto plan = planner(storage, made.request);
@@ -138,6 +134,7 @@ void RunPattern(benchmark::State& state, Planner planner, Spread spread,
     num_steps = plan->steps.size();
     benchmark::DoNotOptimize(num_steps);
   }
+  peak.Report(state);
   state.counters["steps"] = static_cast<double>(num_steps);
 }
 
@@ -171,9 +168,7 @@ BENCHMARK(Coordinates)
     ->Arg(16)
     ->Arg(32)
     ->Arg(64)
-    ->Unit(benchmark::kMicrosecond)
-    ->Repetitions(kRepetitions)
-    ->ReportAggregatesOnly();
+    ->Apply([](auto* bench) { BestOfFive(bench, benchmark::kMicrosecond); });
 
 // Sizes of a mapping between as many ranks: tensor 4 to 8, or 8 to 8.
 reference::RankMappingInput MappingInput(int32_t ranks, bool two_stage) {
@@ -214,23 +209,11 @@ void RankMappingTwoStage(benchmark::State& state) { MapRanks(state, true); }
 void RankMappingDirect(benchmark::State& state) { MapRanks(state, false); }
 
 void MappingSizes(benchmark::internal::Benchmark* bench) {
-  bench->ArgName("ranks")
-      ->Arg(512)
-      ->Arg(1024)
-      ->Arg(2048)
-      ->Arg(4096)
-      ->Unit(benchmark::kMillisecond)
-      ->Repetitions(kRepetitions)
-      ->ReportAggregatesOnly();
+  BestOfFive(
+      bench->ArgName("ranks")->Arg(512)->Arg(1024)->Arg(2048)->Arg(4096));
 }
 BENCHMARK(RankMappingTwoStage)->Apply(MappingSizes);
 BENCHMARK(RankMappingDirect)->Apply(MappingSizes);
-
-int64_t ResidentBytes() {
-  int64_t total = 0, resident = 0;
-  std::ifstream("/proc/self/statm") >> total >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
-}
 
 // Fills a storage in batches of 1,024 samples, keys one after the other as a
 // graph's nodes make them, with a snapshot after every batch.
@@ -238,9 +221,8 @@ void FillStorage(benchmark::State& state) {
   const int64_t samples = state.range(0);
   const std::vector<std::string> ids = SampleIds(samples);
   const std::vector<std::string> keys = Names("key", state.range(1));
-  int64_t bytes = 0;
+  const PeakMemory peak;
   for (auto _ : state) {
-    const int64_t before = ResidentBytes();
     StorageTracker storage = *StorageTracker::Create(1024);
     for (int64_t first = 0; first < samples; first += 1024) {
       const auto batch =
@@ -251,12 +233,11 @@ void FillStorage(benchmark::State& state) {
       }
       benchmark::DoNotOptimize(storage.Snapshot());
     }
-    bytes = ResidentBytes() - before;
   }
   state.counters["additions/s"] = benchmark::Counter(
       static_cast<double>(samples * state.range(1) * state.iterations()),
       benchmark::Counter::kIsRate);
-  state.counters["MiB"] = static_cast<double>(bytes >> 20);
+  peak.Report(state);
 }
 BENCHMARK(FillStorage)
     ->ArgNames({"samples", "keys"})
@@ -284,9 +265,7 @@ BENCHMARK(SplitBatch)
     ->Args({16384, 256})
     ->Args({32768, 512})
     ->Args({65536, 1024})
-    ->Unit(benchmark::kMillisecond)
-    ->Repetitions(kRepetitions)
-    ->ReportAggregatesOnly();
+    ->Apply([](auto* bench) { BestOfFive(bench); });
 
 }  // namespace
 }  // namespace sluice::bench
