@@ -1,0 +1,85 @@
+// How good plans are for weight syncs of published models.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "bench/planner/published_cases.h"
+#include "common/convert_plan.h"
+#include "common/layout.h"
+#include "common/plan.h"
+#include "coordinator/planner/planners.h"
+#include "tests/support/status_matchers.h"
+
+namespace sluice::coordinator {
+namespace {
+
+using bench::PublishedCase;
+using bench::PublishedCases;
+
+// Bytes that rank `mesh_index` of the destination has to get at least from
+// elsewhere: what it wants less what its own trainer holds, by its views alone.
+// An upper estimate of the latter: all of it.
+int64_t NeededBytes(const ReshardInput& input, int64_t mesh_index) {
+  const PlacementGeometry& to = input.destinations[0];
+  const auto wanted =
+      ExpandLayout(*input.model, *to.layout, to.mesh, mesh_index);
+  REQUIRE_OK(wanted.status());
+  int64_t bytes = 0;
+  for (const View& view : wanted->views) {
+    bytes += view.box.num_elements() *
+             ByteSize(input.model->tensor(view.tensor).dtype);
+  }
+  const Rank rank = to.mesh.ranks[static_cast<size_t>(mesh_index)];
+  const std::vector<Rank>& trainers = input.source.mesh.ranks;
+  const auto at = std::find(trainers.begin(), trainers.end(), rank);
+  if (at == trainers.end()) return bytes;
+  const auto held = ExpandLayout(*input.model, *input.source.layout,
+                                 input.source.mesh, at - trainers.begin());
+  REQUIRE_OK(held.status());
+  for (const View& view : held->views) {
+    bytes -= view.box.num_elements() *
+             ByteSize(input.model->tensor(view.tensor).dtype);
+  }
+  return bytes;
+}
+
+size_t LargestPart(const TransferPlan& plan, int32_t num_ranks) {
+  size_t largest = 0;
+  for (const PlanPart& part : SplitPlan(plan, num_ranks)) {
+    largest = std::max(largest, ToProto(part).ByteSizeLong());
+  }
+  return largest;
+}
+
+TEST_CASE("plans of published layouts are within 5 % of the bound",
+          "[planner]") {
+  REQUIRE(PublishedCases().size() >= 8);
+  for (const PublishedCase& published : PublishedCases()) {
+    CAPTURE(published.name);
+    REQUIRE_OK_AND_ASSIGN(const ReshardInput input,
+                          bench::MakeReshardInput(published));
+    REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
+    CHECK_OK(ValidateReshard(input, plan));
+    const Certificate& certificate = plan.certificate;
+    CHECK(certificate.bound_ratio <= 1.05);
+    // The plan itself shows that the bound is not above what can be done, one
+    // rank's needs that it is not far below.
+    CHECK(certificate.lower_bound_bytes <= certificate.max_link_bytes);
+    CHECK(certificate.lower_bound_bytes >= NeededBytes(input, 0));
+    CHECK(LargestPart(plan, input.topology.num_ranks()) < size_t{1} << 20);
+  }
+}
+
+TEST_CASE("published cases are found by name", "[planner]") {
+  REQUIRE_OK_AND_ASSIGN(
+      const PublishedCase some,
+      bench::FindPublishedCase("qwen3-235b-partly-colocated"));
+  CHECK(some.num_ranks() == 192);
+  CHECK(some.num_colocated() == 64);
+  CHECK_THAT(bench::FindPublishedCase("qwen"),
+             ::sluice::testing::StatusIs(absl::StatusCode::kNotFound,
+                                         "kimi-k2-nvl72"));
+}
+
+}  // namespace
+}  // namespace sluice::coordinator
