@@ -1,9 +1,11 @@
 #include "coordinator/core/catalog.h"
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 #include "common/check.h"
 #include "common/status_macros.h"
 
@@ -12,84 +14,126 @@ namespace {
 
 constexpr size_t kMaxNamedLosses = 10;
 
-std::string MetadataText(DType dtype,
-                         const std::vector<int64_t>& sequence_lengths,
-                         const Shape& trailing_shape) {
+std::string MetadataText(const SampleEntry& entry) {
   int64_t rows = 0;
-  for (const int64_t length : sequence_lengths) rows += length;
-  return absl::StrCat(DTypeName(dtype), ", ", sequence_lengths.size(),
-                      " sequences of ", rows, " rows of [",
-                      absl::StrJoin(trailing_shape, ","), "]");
+  for (const int64_t length : entry.sequence_lengths) rows += length;
+  return absl::StrCat(DTypeName(entry.dtype), ", ",
+                      entry.sequence_lengths.size(), " sequences of ", rows,
+                      " rows of [", absl::StrJoin(entry.trailing_shape, ","),
+                      "]");
 }
 
 }  // namespace
 
-bool Catalog::SameMetadata(const Entry& entry, const SampleEntry& other) {
-  return entry.dtype == other.dtype &&
-         entry.sequence_lengths == other.sequence_lengths &&
-         entry.trailing_shape == other.trailing_shape;
+bool Catalog::Entry::HeldBy(Rank rank) const {
+  return std::binary_search(holders.begin(), holders.end(), rank);
 }
 
-const Catalog::Entry* Catalog::FindEntry(const SampleEntry& like,
-                                         EntryId* id) const {
-  const auto sample = samples_.find(like.sample_id);
-  const auto key = key_ids_.find(like.key);
-  if (sample == samples_.end() || key == key_ids_.end()) return nullptr;
-  for (const auto& [key_id, entry_id] : sample->second) {
-    if (key_id != key->second) continue;
-    *id = entry_id;
-    return &entries_.at(entry_id);
+bool Catalog::SameMetadata(const Entry& entry, const SampleEntry& other) const {
+  const auto& [dtype, trailing_shape] = forms_[entry.form];
+  return dtype == other.dtype && trailing_shape == other.trailing_shape &&
+         absl::MakeConstSpan(entry.sequence_lengths) == other.sequence_lengths;
+}
+
+SampleEntry Catalog::Metadata(const Sample& sample, const Entry& entry) const {
+  const auto& [dtype, trailing_shape] = forms_[entry.form];
+  return SampleEntry{
+      sample.id,
+      keys_[entry.key],
+      dtype,
+      {entry.sequence_lengths.begin(), entry.sequence_lengths.end()},
+      trailing_shape};
+}
+
+// As SampleEntry::num_bytes().
+int64_t Catalog::SizeOf(const Entry& entry) const {
+  const auto& [dtype, trailing_shape] = forms_[entry.form];
+  int64_t rows = 0;
+  for (const int64_t length : entry.sequence_lengths) rows += length;
+  int64_t row_elements = 1;
+  for (const int64_t size : trailing_shape) row_elements *= size;
+  return rows * row_elements * ByteSize(dtype);
+}
+
+Catalog::Place Catalog::FindPlace(const std::string& sample_id,
+                                  const std::string& key) const {
+  const auto sample = samples_.find(sample_id);
+  if (sample == samples_.end()) return {};
+  Place place{sample->second.get(), nullptr};
+  const auto known = key_ids_.find(key);
+  if (known == key_ids_.end()) return place;
+  for (Entry& entry : place.sample->entries) {
+    if (entry.key == known->second) place.entry = &entry;
   }
-  return nullptr;
+  return place;
 }
 
-Catalog::Entry& Catalog::Add(const SampleEntry& like, EntryId* id) {
-  const auto [key, is_new] =
+// Adds an entry without a holder; `sample` is null if there is none yet.
+Catalog::Place Catalog::Add(Sample* sample, const SampleEntry& like) {
+  if (sample == nullptr) {
+    auto added = std::make_unique<Sample>();
+    sample = added.get();
+    sample->id = like.sample_id;
+    samples_.emplace(sample->id, std::move(added));
+    by_id_.insert(sample);
+  }
+  const auto [key, is_new_key] =
       key_ids_.try_emplace(like.key, static_cast<KeyId>(keys_.size()));
-  if (is_new) keys_.push_back(like.key);
-  const auto sample = samples_.try_emplace(like.sample_id).first;
-  *id = ++last_entry_;
-  sample->second.emplace_back(key->second, *id);
-  Entry& entry = entries_[*id];
-  entry.sample_id = &sample->first;
+  if (is_new_key) keys_.push_back(like.key);
+  const auto [form, is_new_form] =
+      form_ids_.try_emplace(Form(like.dtype, like.trailing_shape),
+                            static_cast<FormId>(forms_.size()));
+  if (is_new_form) forms_.push_back(form->first);
+  Entry& entry = sample->entries.emplace_back();
+  entry.id = ++last_entry_;
   entry.key = key->second;
-  entry.dtype = like.dtype;
-  entry.sequence_lengths = like.sequence_lengths;
-  entry.trailing_shape = like.trailing_shape;
-  entry.bytes = like.num_bytes();
-  return entry;
+  entry.form = form->second;
+  entry.sequence_lengths.assign(like.sequence_lengths.begin(),
+                                like.sequence_lengths.end());
+  ++num_entries_;
+  return {sample, &entry};
 }
 
-void Catalog::AddHolderTo(Entry& entry, EntryId id, Rank rank) {
+void Catalog::AddHolderTo(Sample& sample, Entry& entry, Rank rank) {
   const auto at =
       std::lower_bound(entry.holders.begin(), entry.holders.end(), rank);
   if (at != entry.holders.end() && *at == rank) return;
+  // Most often the rank holds the sample's other entries already.
+  const bool holds_another =
+      std::any_of(sample.entries.begin(), sample.entries.end(),
+                  [rank](const Entry& other) { return other.HeldBy(rank); });
   entry.holders.insert(at, rank);
   if (entry.owner == kNoRank) entry.owner = rank;
-  held_[rank].insert(id);
-  bytes_[rank] += entry.bytes;
+  if (!holds_another) held_[rank].insert(&sample);
+  bytes_[rank] += SizeOf(entry);
 }
 
-void Catalog::DropHolderFrom(Entry& entry, EntryId id, Rank rank) {
+void Catalog::DropHolderFrom(Entry& entry, Rank rank) {
   const auto at =
       std::lower_bound(entry.holders.begin(), entry.holders.end(), rank);
   SLUICE_CHECK(at != entry.holders.end() && *at == rank)
-      << "rank " << rank << " does not hold entry " << id;
+      << "rank " << rank << " does not hold entry " << entry.id;
   entry.holders.erase(at);
   if (entry.owner == rank) {
     entry.owner = entry.holders.empty() ? kNoRank : entry.holders.front();
   }
-  held_[rank].erase(id);
-  bytes_[rank] -= entry.bytes;
+  bytes_[rank] -= SizeOf(entry);
 }
 
-void Catalog::EraseEntry(EntryId id) {
-  const auto it = entries_.find(id);
-  const auto sample = samples_.find(*it->second.sample_id);
-  std::erase_if(sample->second,
-                [id](const auto& key) { return key.second == id; });
-  if (sample->second.empty()) samples_.erase(sample);
-  entries_.erase(it);
+void Catalog::UpdateHeld(Sample& sample, Rank rank) {
+  for (const Entry& entry : sample.entries) {
+    if (entry.HeldBy(rank)) return;
+  }
+  held_[rank].erase(&sample);
+}
+
+void Catalog::EraseUnheld(Sample& sample) {
+  const auto erased = std::erase_if(
+      sample.entries, [](const Entry& entry) { return entry.holders.empty(); });
+  num_entries_ -= static_cast<int64_t>(erased);
+  if (!sample.entries.empty()) return;
+  by_id_.erase(&sample);
+  samples_.erase(samples_.find(sample.id));
 }
 
 absl::Status Catalog::CheckPut(const SampleEntry& entry) const {
@@ -98,18 +142,15 @@ absl::Status Catalog::CheckPut(const SampleEntry& entry) const {
         absl::StrCat("sample \"", entry.sample_id, "\", key \"", entry.key,
                      "\": expected an id and a key"));
   }
-  EntryId id = 0;
-  const Entry* known = FindEntry(entry, &id);
-  if (known == nullptr || SameMetadata(*known, entry)) {
+  const Place known = FindPlace(entry.sample_id, entry.key);
+  if (known.entry == nullptr || SameMetadata(*known.entry, entry)) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "sample \"", entry.sample_id, "\", key \"", entry.key,
-      "\" is written already and differs: expected ",
-      MetadataText(known->dtype, known->sequence_lengths,
-                   known->trailing_shape),
-      ", got ",
-      MetadataText(entry.dtype, entry.sequence_lengths, entry.trailing_shape)));
+  return absl::InvalidArgumentError(
+      absl::StrCat("sample \"", entry.sample_id, "\", key \"", entry.key,
+                   "\" is written already and differs: expected ",
+                   MetadataText(Metadata(*known.sample, *known.entry)),
+                   ", got ", MetadataText(entry)));
 }
 
 absl::Status Catalog::Put(Rank rank, const std::vector<SampleEntry>& entries) {
@@ -122,22 +163,22 @@ absl::Status Catalog::Put(Rank rank, const std::vector<SampleEntry>& entries) {
   return absl::OkStatus();
 }
 
-Catalog::EntryId Catalog::AddHolderOf(Rank rank, const SampleEntry& entry,
-                                      bool owned) {
-  EntryId id = 0;
-  if (const Entry* known = FindEntry(entry, &id); known != nullptr) {
-    if (!SameMetadata(*known, entry)) return 0;
-    AddHolderTo(entries_.at(id), id, rank);
-  } else {
-    Entry& added = Add(entry, &id);
-    AddHolderTo(added, id, rank);
+// Returns no entry if the metadata differ from what is known.
+Catalog::Place Catalog::AddHolderOf(Rank rank, const SampleEntry& entry,
+                                    bool owned) {
+  Place place = FindPlace(entry.sample_id, entry.key);
+  if (place.entry == nullptr) {
+    place = Add(place.sample, entry);
+  } else if (!SameMetadata(*place.entry, entry)) {
+    return {};
   }
-  if (owned) entries_.at(id).owner = rank;
-  return id;
+  AddHolderTo(*place.sample, *place.entry, rank);
+  if (owned) place.entry->owner = rank;
+  return place;
 }
 
 bool Catalog::AddHolder(Rank rank, const SampleEntry& entry, bool owned) {
-  return AddHolderOf(rank, entry, owned) != 0;
+  return AddHolderOf(rank, entry, owned).entry != nullptr;
 }
 
 Catalog::Loss Catalog::SetHoldings(Rank rank,
@@ -146,10 +187,10 @@ Catalog::Loss Catalog::SetHoldings(Rank rank,
                                    std::vector<std::string>* conflicts) {
   absl::flat_hash_set<EntryId> kept;
   for (size_t i = 0; i < entries.size(); ++i) {
-    const EntryId id =
+    const Place place =
         AddHolderOf(rank, entries[i], i < owned.size() && owned[i]);
-    if (id != 0) {
-      kept.insert(id);
+    if (place.entry != nullptr) {
+      kept.insert(place.entry->id);
     } else {
       conflicts->push_back(
           absl::StrCat(entries[i].sample_id, "/", entries[i].key));
@@ -170,45 +211,47 @@ Catalog::Loss Catalog::DropHeldExcept(
   Loss loss;
   const auto held = held_.find(rank);
   if (held == held_.end()) return loss;
-  std::vector<EntryId> ids;
-  for (const EntryId id : held->second) {
-    if (!kept.contains(id)) ids.push_back(id);
-  }
-  std::sort(ids.begin(), ids.end());
-  for (const EntryId id : ids) {
-    Entry& entry = entries_.at(id);
+  // In order of first entries, whatever the order in the set is.
+  std::vector<Sample*> samples(held->second.begin(), held->second.end());
+  std::sort(samples.begin(), samples.end(),
+            [](const Sample* a, const Sample* b) {
+              return a->entries.front().id < b->entries.front().id;
+            });
+  for (Sample* sample : samples) DropFromSample(*sample, rank, kept, loss);
+  return loss;
+}
+
+void Catalog::DropFromSample(Sample& sample, Rank rank,
+                             const absl::flat_hash_set<EntryId>& kept,
+                             Loss& loss) {
+  for (Entry& entry : sample.entries) {
+    if (!entry.HeldBy(rank) || kept.contains(entry.id)) continue;
     const bool owned = entry.owner == rank;
-    DropHolderFrom(entry, id, rank);
+    DropHolderFrom(entry, rank);
     if (!entry.holders.empty()) {
       if (owned) ++loss.reowned;
       continue;
     }
     ++loss.num_lost;
     if (loss.lost.size() < kMaxNamedLosses) {
-      loss.lost.push_back(
-          absl::StrCat(*entry.sample_id, "/", keys_[entry.key]));
+      loss.lost.push_back(absl::StrCat(sample.id, "/", keys_[entry.key]));
     }
-    EraseEntry(id);
   }
-  return loss;
-}
-
-Catalog::Located Catalog::Describe(EntryId id, const Entry& entry) const {
-  return Located{id,
-                 SampleEntry{*entry.sample_id, keys_[entry.key], entry.dtype,
-                             entry.sequence_lengths, entry.trailing_shape},
-                 entry.holders, entry.owner};
+  UpdateHeld(sample, rank);
+  EraseUnheld(sample);
 }
 
 absl::StatusOr<Catalog::Located> Catalog::Find(const std::string& sample_id,
                                                const std::string& key) const {
-  SampleEntry like;
-  like.sample_id = sample_id;
-  like.key = key;
-  EntryId id = 0;
-  const Entry* entry = FindEntry(like, &id);
-  if (entry != nullptr) return Describe(id, *entry);
-  if (!samples_.contains(sample_id)) {
+  const Place place = FindPlace(sample_id, key);
+  if (place.entry != nullptr) {
+    const Entry& entry = *place.entry;
+    return Located{entry.id,
+                   Metadata(*place.sample, entry),
+                   {entry.holders.begin(), entry.holders.end()},
+                   entry.owner};
+  }
+  if (place.sample == nullptr) {
     return absl::NotFoundError(
         absl::StrCat("sample \"", sample_id, "\": nobody has it"));
   }
@@ -226,7 +269,9 @@ absl::StatusOr<std::vector<Catalog::Located>> Catalog::Locate(
     std::vector<std::string> wanted = keys;
     const auto sample = samples_.find(sample_id);
     if (wanted.empty() && sample != samples_.end()) {
-      for (const auto& [key, id] : sample->second) wanted.push_back(keys_[key]);
+      for (const Entry& entry : sample->second->entries) {
+        wanted.push_back(keys_[entry.key]);
+      }
       std::sort(wanted.begin(), wanted.end());
     }
     if (sample == samples_.end()) wanted = {""};  // for the error of Find
@@ -241,16 +286,15 @@ absl::StatusOr<std::vector<Catalog::Located>> Catalog::Locate(
 std::vector<std::string> Catalog::List(const std::string& after,
                                        int64_t count) const {
   std::vector<std::string> ids;
-  auto it = after.empty() ? samples_.begin() : samples_.upper_bound(after);
-  for (; it != samples_.end() && static_cast<int64_t>(ids.size()) < count;
-       ++it) {
-    ids.push_back(it->first);
+  auto it = after.empty() ? by_id_.begin() : by_id_.upper_bound(after);
+  for (; it != by_id_.end() && static_cast<int64_t>(ids.size()) < count; ++it) {
+    ids.push_back((*it)->id);
   }
   return ids;
 }
 
 bool Catalog::HasAfter(const std::string& id) const {
-  return samples_.upper_bound(id) != samples_.end();
+  return by_id_.upper_bound(id) != by_id_.end();
 }
 
 std::vector<Catalog::Drop> Catalog::Clear(
@@ -263,18 +307,18 @@ std::vector<Catalog::Drop> Catalog::Clear(
   for (const std::string& sample_id : sample_ids) {
     const auto sample = samples_.find(sample_id);
     if (sample == samples_.end()) continue;
+    Sample& known = *sample->second;
     std::map<Rank, std::vector<std::string>> keys_of;
-    for (const auto& [key, id] : SampleKeys(sample->second)) {
-      Entry& entry = entries_.at(id);
-      for (const Rank rank : std::vector<Rank>(entry.holders)) {
+    for (Entry& entry : known.entries) {
+      for (const Rank rank : absl::InlinedVector<Rank, 4>(entry.holders)) {
         if (keep_owners && rank == entry.owner) continue;
-        keys_of[rank].push_back(keys_[key]);
-        DropHolderFrom(entry, id, rank);
+        keys_of[rank].push_back(keys_[entry.key]);
+        DropHolderFrom(entry, rank);
         ++*dropped;
       }
-      // May erase the sample with its last entry.
-      if (entry.holders.empty()) EraseEntry(id);
     }
+    for (const auto& [rank, keys] : keys_of) UpdateHeld(known, rank);
+    EraseUnheld(known);
     for (auto& [rank, keys] : keys_of) {
       std::sort(keys.begin(), keys.end());
       if (!keep_owners) keys.clear();  // all of them

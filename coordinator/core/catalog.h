@@ -5,28 +5,34 @@
 // rebuilt from the agents' inventories.
 
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "common/box.h"
+#include "common/dtype.h"
 #include "common/ids.h"
 #include "common/plan.h"
 
 namespace sluice::coordinator {
 
-// Ids and keys are stored once; entries are numbered and never reused.
+// Made for millions of entries: ids, keys and kinds of tensors are stored once,
+// an entry is 72 bytes in its sample, and what an agent holds is kept by
+// sample. Entries are numbered and never reused.
 //
 // Thread rule: not thread-safe; used inside Step() only.
 //
 // Invariants: every entry has a holder; its owner is one of its holders; a
-// sample has an entry; held_[r] is the set of entries that rank r holds, and
-// bytes_[r] their size.
+// sample has an entry; held_[r] is the set of samples of which rank r holds an
+// entry, and bytes_[r] the size of those entries.
 class Catalog {
  public:
   using EntryId = uint64_t;
@@ -95,43 +101,72 @@ class Catalog {
     return samples_.contains(sample_id);
   }
   int64_t num_samples() const { return static_cast<int64_t>(samples_.size()); }
-  int64_t num_tensors() const { return static_cast<int64_t>(entries_.size()); }
+  int64_t num_tensors() const { return num_entries_; }
   int64_t BytesOf(Rank rank) const;
 
  private:
   using KeyId = uint32_t;
+  using FormId = uint32_t;
+  // What many entries have in common.
+  using Form = std::pair<DType, Shape>;  // and trailing shape
   struct Entry {
-    const std::string* sample_id = nullptr;  // key of samples_
+    EntryId id = 0;
+    absl::InlinedVector<int64_t, 2> sequence_lengths;
+    absl::InlinedVector<Rank, 4> holders;  // ascending
     KeyId key = 0;
-    DType dtype = DType::kUnspecified;
-    std::vector<int64_t> sequence_lengths;
-    Shape trailing_shape;
-    int64_t bytes = 0;
-    std::vector<Rank> holders;  // ascending
+    FormId form = 0;
     Rank owner = kNoRank;
+
+    bool HeldBy(Rank rank) const;
   };
-  // Entries of one sample by key.
-  using SampleKeys = std::vector<std::pair<KeyId, EntryId>>;
+  struct Sample {
+    std::string id;
+    std::vector<Entry> entries;  // by id
+  };
+  // A place of an entry; valid until the next change of its sample.
+  struct Place {
+    Sample* sample = nullptr;
+    Entry* entry = nullptr;  // null: the sample has no such key
+  };
+  struct ById {
+    using is_transparent = void;
+    static const std::string& Id(const Sample* sample) { return sample->id; }
+    static const std::string& Id(const std::string& id) { return id; }
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return Id(a) < Id(b);
+    }
+  };
 
   absl::Status CheckPut(const SampleEntry& entry) const;
-  const Entry* FindEntry(const SampleEntry& like, EntryId* id) const;
-  static bool SameMetadata(const Entry& entry, const SampleEntry& other);
-  Entry& Add(const SampleEntry& like, EntryId* id);
-  // Returns the id; 0 if the metadata differ.
-  EntryId AddHolderOf(Rank rank, const SampleEntry& entry, bool owned);
+  Place FindPlace(const std::string& sample_id, const std::string& key) const;
+  int64_t SizeOf(const Entry& entry) const;
+  SampleEntry Metadata(const Sample& sample, const Entry& entry) const;
+  bool SameMetadata(const Entry& entry, const SampleEntry& other) const;
+  Place Add(Sample* sample, const SampleEntry& like);
+  Place AddHolderOf(Rank rank, const SampleEntry& entry, bool owned);
   Loss DropHeldExcept(Rank rank, const absl::flat_hash_set<EntryId>& kept);
-  void AddHolderTo(Entry& entry, EntryId id, Rank rank);
-  void DropHolderFrom(Entry& entry, EntryId id, Rank rank);
-  void EraseEntry(EntryId id);
-  Located Describe(EntryId id, const Entry& entry) const;
+  // Takes the entries of a sample but those kept from a rank that holds them;
+  // erases those that nobody holds any more.
+  void DropFromSample(Sample& sample, Rank rank,
+                      const absl::flat_hash_set<EntryId>& kept, Loss& loss);
+  void AddHolderTo(Sample& sample, Entry& entry, Rank rank);
+  void DropHolderFrom(Entry& entry, Rank rank);
+  // Sets what held_ says of a sample and a rank that dropped entries of it.
+  void UpdateHeld(Sample& sample, Rank rank);
+  // Erases entries without a holder, and the sample with its last one.
+  void EraseUnheld(Sample& sample);
 
   EntryId last_entry_ = 0;
-  // Node-stable: entries point at its keys.
-  std::map<std::string, SampleKeys> samples_;
-  absl::flat_hash_map<EntryId, Entry> entries_;
+  int64_t num_entries_ = 0;
+  // By id; the keys are the ids inside the samples.
+  absl::flat_hash_map<absl::string_view, std::unique_ptr<Sample>> samples_;
+  absl::btree_set<Sample*, ById> by_id_;
   std::vector<std::string> keys_;
   absl::flat_hash_map<std::string, KeyId> key_ids_;
-  absl::flat_hash_map<Rank, absl::flat_hash_set<EntryId>> held_;
+  std::vector<Form> forms_;
+  absl::flat_hash_map<Form, FormId> form_ids_;
+  absl::flat_hash_map<Rank, absl::flat_hash_set<Sample*>> held_;
   absl::flat_hash_map<Rank, int64_t> bytes_;
 };
 

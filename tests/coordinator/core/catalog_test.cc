@@ -73,6 +73,49 @@ TEST_CASE("an inventory replaces what an agent held", "[core]") {
         std::vector<std::string>{"kept", "new", "other"});
 }
 
+TEST_CASE("an agent that keeps part of a sample is still known to hold it",
+          "[core]") {
+  Catalog catalog;
+  REQUIRE_OK(catalog.Put(kA, {Entry("s", "x"), Entry("s", "y", {7})}));
+  REQUIRE_OK(catalog.Put(kB, {Entry("s", "x")}));
+  std::vector<std::string> conflicts;
+  Catalog::Loss loss =
+      catalog.SetHoldings(kA, {Entry("s", "y", {7})}, {true}, &conflicts);
+  CHECK(loss.reowned == 1);  // x, to B
+  CHECK(loss.num_lost == 0);
+  CHECK(catalog.Find("s", "x")->holders == std::vector<Rank>{kB});
+  CHECK(catalog.BytesOf(kA) == 7 * 4 * 4);  // 7 rows of 4 float32
+  loss = catalog.RemoveHolder(kA);
+  CHECK(loss.lost == std::vector<std::string>{"s/y"});
+  CHECK(catalog.num_tensors() == 1);
+  loss = catalog.RemoveHolder(kB);
+  CHECK(loss.lost == std::vector<std::string>{"s/x"});
+  CHECK(catalog.num_samples() == 0);
+  CHECK(catalog.List("", 10).empty());
+}
+
+TEST_CASE("an entry that is gone and comes again has another number",
+          "[core]") {
+  Catalog catalog;
+  REQUIRE_OK(catalog.Put(kA, {Entry("s", "x"), Entry("s", "y")}));
+  REQUIRE_OK_AND_ASSIGN(const Catalog::Located before, catalog.Find("s", "x"));
+  catalog.RemoveHolder(kA);
+  REQUIRE_OK(catalog.Put(kA, {Entry("s", "x", {1})}));
+  REQUIRE_OK_AND_ASSIGN(const Catalog::Located after, catalog.Find("s", "x"));
+  CHECK(before.id != after.id);
+  CHECK(after.entry.sequence_lengths == std::vector<int64_t>{1});
+}
+
+TEST_CASE("what was lost is named in the order it came in", "[core]") {
+  Catalog catalog;
+  std::vector<std::string> expected;
+  for (const char* id : {"m", "z", "a", "q"}) {
+    REQUIRE_OK(catalog.Put(kA, {Entry(id, "k")}));
+    expected.push_back(absl::StrCat(id, "/k"));
+  }
+  CHECK(catalog.RemoveHolder(kA).lost == expected);
+}
+
 TEST_CASE("an owner that comes back owns again", "[core]") {
   Catalog catalog;
   std::vector<std::string> conflicts;
