@@ -11,9 +11,19 @@ namespace sluice::coordinator::reference {
 namespace {
 
 // What a key's tensors look like to one kind of step: (sample, owner) to a
-// gather, (sample, who wants it) to a scatter. Keys with equal columns and the
-// same root share a step, and its lists are made once.
-using Column = std::vector<std::pair<int32_t, int32_t>>;
+// gather, (sample, who wants it) to a scatter, each pair as one number, which
+// hashes as bytes. Keys with equal columns and the same root share a step, and
+// its lists are made once.
+using Column = std::vector<uint64_t>;
+
+uint64_t Pair(int32_t sample, int32_t other) {
+  return (static_cast<uint64_t>(static_cast<uint32_t>(sample)) << 32) |
+         static_cast<uint32_t>(other);
+}
+int32_t SampleOf(uint64_t pair) { return static_cast<int32_t>(pair >> 32); }
+int32_t OtherOf(uint64_t pair) {
+  return static_cast<int32_t>(pair & 0xffffffffu);
+}
 
 class Planning {
  public:
@@ -67,17 +77,18 @@ class Planning {
     Column column(tensors.size());
     if (!at_root) {
       for (size_t i = 0; i < tensors.size(); ++i) {
-        column[i] = {tensors[i]->sample, tensors[i]->owner.value()};
+        column[i] = Pair(tensors[i]->sample, tensors[i]->owner.value());
       }
       AddStep(TransferKind::kGather, key, root, column, gathers_);
     }
     for (size_t i = 0; i < tensors.size(); ++i) {
-      column[i] = {tensors[i]->sample, tensors[i]->wanted};
+      column[i] = Pair(tensors[i]->sample, tensors[i]->wanted);
     }
     AddStep(TransferKind::kScatter, key, root, std::move(column), scatters_);
   }
 
   bool Satisfied(const WantedTensor& tensor) {
+    if (tensor.wanted == tensor.holders) return true;
     return sets_.Ranks(sets_.Minus(tensor.wanted, tensor.holders)).empty();
   }
 
@@ -100,13 +111,13 @@ class Planning {
     std::vector<std::vector<int32_t>> by_rank(
         sets_.topology().node_of_rank.size());
     if (step.kind == TransferKind::kGather) {
-      for (const auto& [sample, owner] : column) {
-        by_rank[static_cast<size_t>(owner)].push_back(sample);
+      for (const uint64_t pair : column) {
+        by_rank[static_cast<size_t>(OtherOf(pair))].push_back(SampleOf(pair));
       }
     } else {
-      for (const auto& [sample, wanted] : column) {
-        for (const Rank rank : sets_.Ranks(wanted)) {
-          by_rank[static_cast<size_t>(rank.value())].push_back(sample);
+      for (const uint64_t pair : column) {
+        for (const Rank rank : sets_.Ranks(OtherOf(pair))) {
+          by_rank[static_cast<size_t>(rank.value())].push_back(SampleOf(pair));
         }
       }
     }

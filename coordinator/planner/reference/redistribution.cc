@@ -8,6 +8,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "common/status_macros.h"
 #include "coordinator/planner/planner_inputs.h"
 #include "coordinator/planner/rank_sets.h"
@@ -124,9 +125,15 @@ class Question {
       ids.push_back(wants[begin].id);
       wanted.push_back(sets_.Union(groups));
     }
-    const std::vector<const SampleRecord*> records = storage_.FindAll(ids);
-    for (size_t i = 0; i < ids.size(); ++i) {
-      SLUICE_RETURN_IF_ERROR(AddSample(*ids[i], records[i], wanted[i]));
+    // A few at a time, so that what was found is still near when it is read.
+    constexpr size_t kBlock = 64;
+    for (size_t first = 0; first < ids.size(); first += kBlock) {
+      const auto block = absl::MakeConstSpan(ids).subspan(first, kBlock);
+      const std::vector<const SampleRecord*> records = storage_.FindAll(block);
+      for (size_t i = 0; i < block.size(); ++i) {
+        SLUICE_RETURN_IF_ERROR(
+            AddSample(*block[i], records[i], wanted[first + i]));
+      }
     }
     return absl::OkStatus();
   }
