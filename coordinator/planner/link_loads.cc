@@ -40,9 +40,10 @@ int64_t LinkLoads::Of(Rank rank, bool crossing) const {
   const int64_t own = OfRank(rank);
   if (!crossing) return own;
   const int32_t node = links_.NodeOf(rank);
-  return std::max(
-      {own, card_[static_cast<size_t>(links_.CardOf(rank))],
-       CeilDiv(node_[static_cast<size_t>(node)], links_.CardsOf(node))});
+  const int64_t network =
+      std::max(card_[static_cast<size_t>(links_.CardOf(rank))],
+               CeilDiv(node_[static_cast<size_t>(node)], links_.CardsOf(node)));
+  return own > room_ ? std::max(own, network) : network;
 }
 
 int64_t LinkLoads::Max() const {

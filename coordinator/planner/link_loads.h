@@ -47,6 +47,11 @@ class LinkLoads {
 
   // Adds bytes that pass the rank's link, and the network if they cross.
   void Add(Rank rank, int64_t bytes, bool crossing);
+  // Says how much a rank's own link may carry without harm: up to there Of()
+  // leaves it out for what crosses, so that cards are levelled instead, which
+  // are slower.
+  void SetRoom(int64_t bytes) { room_ = bytes; }
+
   // Returns the most loaded of the links that such bytes pass.
   int64_t Of(Rank rank, bool crossing) const;
   int64_t OfRank(Rank rank) const {
@@ -57,6 +62,7 @@ class LinkLoads {
 
  private:
   const Links& links_;
+  int64_t room_ = 0;
   std::vector<int64_t> rank_, card_, node_;
 };
 

@@ -60,6 +60,8 @@ class Router {
         in_(links_),
         heaps_(sets, out_),
         target_(LowerBoundBytes(sets, demands)) {
+    in_.SetRoom(target_);
+    out_.SetRoom(target_);
     for (size_t i = 0; i < demands.size(); ++i) {
       AddClusters(static_cast<int32_t>(i), demands[i]);
     }
@@ -137,7 +139,10 @@ class Router {
     const int64_t bytes = BytesOf(ClusterOf(unit));
     const int64_t in = in_.Of(rank, /*crossing=*/true) + bytes;
     const int64_t out = out_.OfRank(rank) + bytes * unit.num_relayed();
-    return {std::max(in, out), in_.OfRank(rank) + unit.num_relayed() * out};
+    // Below the target a rank's own link is fast enough: cards are levelled.
+    const int64_t worst = std::max(in, out);
+    return {worst > target_ ? worst : in,
+            in_.OfRank(rank) + unit.num_relayed() * out};
   }
   Rank CheapestRelay(const Unit& unit) const {
     Rank best = unit.takers[0];

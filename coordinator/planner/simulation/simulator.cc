@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -23,10 +24,12 @@ size_t At(int32_t index) { return static_cast<size_t>(index); }
 
 absl::Status Check(const TransferPlan& plan, const Topology& topology,
                    const SimulationOptions& options) {
-  if (options.window < 1 || options.num_steps < 1) {
+  if (options.peer_window < 1 || options.receive_window < 0 ||
+      options.num_steps < 1 || options.max_step_flows < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "simulation: expected a window and steps of at least 1, found ",
-        options.window, " and ", options.num_steps));
+        "simulation: expected a peer window, steps and flows of at least 1, ",
+        "found ", options.peer_window, ", ", options.num_steps, " and ",
+        options.max_step_flows));
   }
   const auto exists = [&](Rank rank) {
     return rank.value() >= 0 && rank.value() < topology.num_ranks() &&
@@ -67,7 +70,7 @@ class Simulation {
         graph_(graph),
         options_(options),
         share_(graph.capacities()),
-        queues_(At(num_ranks) * kNumLinkClasses),
+        receiving_(At(num_ranks) * kNumLinkClasses),
         used_(graph.capacities().size()),
         flows_on_(graph.capacities().size()),
         flow_of_(plan.transfers.size(), -1) {
@@ -77,7 +80,7 @@ class Simulation {
   SimulationResult Run() {
     Account();
     ListDependents();
-    for (Queue& queue : queues_) queue.places = options_.window;
+    NumberPeers();
     for (const Transfer& transfer : plan_.transfers) {
       if (!transfer.reads_after.has_value()) Enqueue(transfer.id);
     }
@@ -98,7 +101,8 @@ class Simulation {
       StartAll();
       if (solve) Solve();
     }
-    result_.seconds = 0;
+    // Between two solutions links may have carried a little too much.
+    result_.seconds = result_.busiest.empty() ? 0 : result_.busiest[0].seconds;
     for (const TransferTimes& times : result_.transfers) {
       result_.seconds = std::max(result_.seconds, times.end);
     }
@@ -118,10 +122,17 @@ class Simulation {
              std::tie(b.time, b.kind, b.transfer, b.generation);
     }
   };
-  // The incoming transfers of one rank and link class.
-  struct Queue {
-    std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> ready;
-    int32_t places = 0;  // of the window, free
+  using MinHeap =
+      std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>>;
+  // The transfers from one rank to another that could start.
+  struct Peers {
+    MinHeap ready;
+    int32_t under_way = 0;
+  };
+  // What one rank receives of one link class.
+  struct Receiving {
+    MinHeap ready;  // the first one of each pair of peers that has a place
+    int32_t under_way = 0;
     bool touched = false;
   };
   struct Flow {
@@ -133,7 +144,7 @@ class Simulation {
   };
 
   const Transfer& TransferOf(uint32_t id) const { return plan_.transfers[id]; }
-  size_t QueueOf(const Transfer& transfer) const {
+  size_t ReceivingOf(const Transfer& transfer) const {
     return At(transfer.destination.value()) * kNumLinkClasses +
            static_cast<size_t>(transfer.link);
   }
@@ -141,11 +152,11 @@ class Simulation {
   // What each link carries in all, and with it how often shares are found.
   void Account() {
     std::vector<int64_t> bytes(graph_.capacities().size());
-    std::vector<double> latencies(queues_.size());
+    std::vector<double> latencies(receiving_.size());
     for (const Transfer& transfer : plan_.transfers) {
       const LinkPath path = graph_.Path(transfer.source, transfer.destination);
       for (const int32_t link : path.span()) bytes[At(link)] += transfer.bytes;
-      latencies[QueueOf(transfer)] +=
+      latencies[ReceivingOf(transfer)] +=
           graph_.Latency(transfer.source, transfer.destination);
     }
     std::vector<std::pair<double, int32_t>> order;
@@ -164,7 +175,7 @@ class Simulation {
     }
     if (std::ssize(plan_.transfers) <= options_.max_exact_transfers) return;
     const double waiting =
-        *std::max_element(latencies.begin(), latencies.end()) / options_.window;
+        *std::max_element(latencies.begin(), latencies.end()) / 8;
     quantum_ = ((order.empty() ? 0 : -order[0].first) + waiting) /
                static_cast<double>(options_.num_steps);
   }
@@ -188,28 +199,48 @@ class Simulation {
     }
   }
 
-  void Touch(size_t queue) {
-    if (queues_[queue].touched) return;
-    queues_[queue].touched = true;
-    touched_.push_back(queue);
+  void NumberPeers() {
+    absl::flat_hash_map<std::pair<int32_t, int32_t>, int32_t> numbers;
+    for (const Transfer& transfer : plan_.transfers) {
+      const auto it = numbers.try_emplace(
+          {transfer.source.value(), transfer.destination.value()},
+          static_cast<int32_t>(numbers.size()));
+      peers_of_.push_back(it.first->second);
+    }
+    peers_.resize(numbers.size());
   }
 
   // What the transfer reads is there.
   void Enqueue(uint32_t id) {
-    const size_t queue = QueueOf(TransferOf(id));
-    queues_[queue].ready.push(id);
-    Touch(queue);
+    Peers& peers = peers_[At(peers_of_[id])];
+    peers.ready.push(id);
+    Offer(peers);
   }
 
-  // Starts, in queues that changed, what has a place.
+  // Lets the next transfer of two peers go where they have a place for it.
+  void Offer(Peers& peers) {
+    if (peers.ready.empty() || peers.under_way >= options_.peer_window) return;
+    const uint32_t id = peers.ready.top();
+    peers.ready.pop();
+    ++peers.under_way;
+    const size_t index = ReceivingOf(TransferOf(id));
+    receiving_[index].ready.push(id);
+    if (receiving_[index].touched) return;
+    receiving_[index].touched = true;
+    touched_.push_back(index);
+  }
+
+  // Starts, at ranks where something changed, what has a place.
   void StartAll() {
     for (const size_t index : touched_) {
-      Queue& queue = queues_[index];
-      queue.touched = false;
-      while (!queue.ready.empty() && queue.places > 0) {
-        const uint32_t id = queue.ready.top();
-        queue.ready.pop();
-        --queue.places;
+      Receiving& receiving = receiving_[index];
+      receiving.touched = false;
+      while (!receiving.ready.empty() &&
+             (options_.receive_window == 0 ||
+              receiving.under_way < options_.receive_window)) {
+        const uint32_t id = receiving.ready.top();
+        receiving.ready.pop();
+        ++receiving.under_way;
         result_.transfers[id].start = now_;
         const Transfer& transfer = TransferOf(id);
         events_.push(
@@ -261,9 +292,15 @@ class Simulation {
     flows_.pop_back();
     paths_.pop_back();
     result_.transfers[id].end = now_;
-    const size_t queue = QueueOf(TransferOf(id));
-    ++queues_[queue].places;
-    Touch(queue);
+    const size_t receiving = ReceivingOf(TransferOf(id));
+    --receiving_[receiving].under_way;
+    if (!receiving_[receiving].touched) {
+      receiving_[receiving].touched = true;
+      touched_.push_back(receiving);
+    }
+    Peers& peers = peers_[At(peers_of_[id])];
+    --peers.under_way;
+    Offer(peers);
     for (uint32_t i = first_dependent_[id]; i < first_dependent_[id + 1]; ++i) {
       Enqueue(dependents_[i]);
     }
@@ -278,7 +315,10 @@ class Simulation {
   void ScheduleSolve() {
     if (solve_scheduled_) return;
     solve_scheduled_ = true;
-    events_.push({now_ + quantum_, EventKind::kSolve, 0, 0});
+    const double crowd = static_cast<double>(flows_.size()) /
+                         static_cast<double>(options_.max_step_flows);
+    events_.push(
+        {now_ + quantum_ * std::max(1.0, crowd), EventKind::kSolve, 0, 0});
   }
 
   // Gives all flows their max-min fair share from now on.
@@ -311,8 +351,10 @@ class Simulation {
   double quantum_ = 0;  // seconds from a change to new shares
   bool solve_scheduled_ = false;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
-  std::vector<Queue> queues_;
-  std::vector<size_t> touched_;  // queues
+  std::vector<Peers> peers_;
+  std::vector<int32_t> peers_of_;  // by transfer
+  std::vector<Receiving> receiving_;
+  std::vector<size_t> touched_;  // of receiving_
   // What flows now; paths and rates parallel to it.
   std::vector<Flow> flows_;
   std::vector<LinkPath> paths_;

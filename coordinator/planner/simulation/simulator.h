@@ -3,11 +3,11 @@
 
 // How long a plan takes on a cluster that is not at hand. Pure: no clock.
 //
-// Every rank takes its incoming transfers of one link class in plan order, a
-// few at a time; one that waits for what it reads (reads_after) is passed over
-// until that is there, whole. A transfer waits one message's latency and then
-// flows at its max-min fair share of the links on its way (link_graph.h).
-// Rounds are an order, no barriers.
+// As agents run it: a rank works with all its peers at once and with each in
+// plan order, the next transfer made ready while one flows; one that waits for
+// what it reads (reads_after) is passed over until that is there, whole. A
+// transfer waits one message's latency and then flows at its max-min fair share
+// of the links on its way (link_graph.h). Rounds are an order, no barriers.
 
 #include <cstdint>
 #include <string>
@@ -21,14 +21,18 @@
 namespace sluice::coordinator::simulation {
 
 struct SimulationOptions {
-  // Transfers that a rank receives at once of each link class.
-  int32_t window = 8;
+  // Transfers under way at once from one rank to another.
+  int32_t peer_window = 2;
+  // Transfers that a rank receives at once of each link class; 0: no limit.
+  int32_t receive_window = 0;
   // Plans of up to so many transfers get exact shares at every start and end.
-  // In larger ones all shares are found anew about `num_steps` times in all;
-  // in between, a transfer that starts takes what is left on its way, at least
-  // an equal part, and those that flow already keep their share.
+  // In larger ones all shares are found anew about `num_steps` times in all
+  // (more seldom while more than max_step_flows flow); in between, a transfer
+  // that starts takes what is left on its way, at least an equal part, and
+  // those that flow already keep their share.
   int64_t max_exact_transfers = 4000;
   int64_t num_steps = 2000;
+  int64_t max_step_flows = 10000;
   size_t num_busiest = 8;  // links to report
 };
 
@@ -44,7 +48,7 @@ struct LinkUse {
 };
 
 struct SimulationResult {
-  double seconds = 0;
+  double seconds = 0;                    // no less than the busiest link takes
   std::vector<TransferTimes> transfers;  // by id
   std::vector<LinkUse> busiest;          // descending seconds, then by link
   int64_t num_solved = 0;                // times that all shares were found
@@ -52,7 +56,8 @@ struct SimulationResult {
 
 // Errors: INVALID_ARGUMENT - a transfer whose id is not its position, that
 // names a rank the topology lacks, reads after one that is no earlier, or has
-// negative bytes; a window or number of steps below 1; as LinkGraph::Create.
+// negative bytes; a peer window, number of steps or of flows below 1; as
+// LinkGraph::Create.
 absl::StatusOr<SimulationResult> Simulate(
     const TransferPlan& plan, const Topology& topology, const LinkTable& table,
     const SimulationOptions& options = {});

@@ -104,7 +104,8 @@ TEST_CASE("a relay starts when all of what it reads is there", "[planner]") {
   CHECK(result.seconds == Approx(12));
 }
 
-TEST_CASE("a rank receives no more at once than its window", "[planner]") {
+TEST_CASE("a rank works with all its peers at once, unless told otherwise",
+          "[planner]") {
   const LinkTable table = SmallTable();
   const Topology topology = Cluster(table, 8);
   TransferPlan plan;
@@ -112,12 +113,34 @@ TEST_CASE("a rank receives no more at once than its window", "[planner]") {
     AddTransfer(plan, topology, source, 0, 100);
   }
   SimulationOptions options;
-  options.window = 1;
   SimulationResult result = Run(plan, topology, table, options);
+  for (const TransferTimes& times : result.transfers) {
+    CHECK(times.start == 0);
+    CHECK(times.end == Approx(30));
+  }
+  options.receive_window = 1;
+  result = Run(plan, topology, table, options);
   CHECK(result.transfers[0].end == Approx(10));
   CHECK(result.transfers[1].start == Approx(10));
   CHECK(result.transfers[2].end == Approx(30));
-  options.window = 2;
+  options.receive_window = 2;
+  result = Run(plan, topology, table, options);
+  CHECK(result.transfers[1].end == Approx(20));
+  CHECK(result.transfers[2].start == Approx(20));
+}
+
+TEST_CASE("two peers work in plan order, a window at a time", "[planner]") {
+  const LinkTable table = SmallTable();
+  const Topology topology = Cluster(table, 4);
+  TransferPlan plan;
+  for (int i = 0; i < 3; ++i) AddTransfer(plan, topology, 2, 0, 100);
+  SimulationOptions options;
+  options.peer_window = 1;
+  SimulationResult result = Run(plan, topology, table, options);
+  CHECK(result.transfers[0].end == Approx(10));
+  CHECK(result.transfers[1].end == Approx(20));
+  CHECK(result.transfers[2].end == Approx(30));
+  options.peer_window = 2;
   result = Run(plan, topology, table, options);
   CHECK(result.transfers[1].end == Approx(20));
   CHECK(result.transfers[2].start == Approx(20));
@@ -130,9 +153,9 @@ TEST_CASE("what waits for its bytes does not hold up what does not",
   TransferPlan plan;
   AddTransfer(plan, topology, 0, 2, 200);     // 20 s
   AddTransfer(plan, topology, 2, 4, 100, 0);  // waits
-  AddTransfer(plan, topology, 3, 4, 100);     // passes it: 10 s
+  AddTransfer(plan, topology, 2, 4, 100);     // passes it: 10 s
   SimulationOptions options;
-  options.window = 1;
+  options.peer_window = 1;
   const SimulationResult result = Run(plan, topology, table, options);
   CHECK(result.transfers[2].end == Approx(10));
   CHECK(result.transfers[1].end == Approx(30));
@@ -213,7 +236,7 @@ class SlowSimulation {
           [&](const Transfer& other) {
             return begins_[other.id] >= 0 && ends_[other.id] < 0 &&
                    other.destination == transfer.destination &&
-                   other.link == transfer.link;
+                   other.source == transfer.source;
           });
       if (together >= window_) continue;
       begins_[transfer.id] =
@@ -279,9 +302,9 @@ TEST_CASE("a random plan takes as long as in small steps of time",
     CAPTURE(seed);
     const TransferPlan plan = RandomPlan(topology, 24, seed);
     SimulationOptions options;
-    options.window = 2;
+    options.peer_window = 1;
     const double fast = Run(plan, topology, table, options).seconds;
-    const double slow = SlowSimulation(plan, topology, table, 2).Seconds(0.1);
+    const double slow = SlowSimulation(plan, topology, table, 1).Seconds(0.1);
     CHECK(fast == Approx(slow).epsilon(0.03));
   }
 }
@@ -346,7 +369,7 @@ TEST_CASE("plans that make no sense are refused", "[planner]") {
   SECTION("an id that is not the position") { plan.transfers[1].id = 0; }
   SECTION("reads after itself") { plan.transfers[1].reads_after = 1; }
   SECTION("negative bytes") { plan.transfers[0].bytes = -1; }
-  SECTION("no window") { options.window = 0; }
+  SECTION("no window") { options.peer_window = 0; }
   CHECK_THAT(Simulate(plan, topology, table, options).status(),
              StatusIs(absl::StatusCode::kInvalidArgument));
 }

@@ -1,0 +1,49 @@
+#ifndef SLUICE_COORDINATOR_PLANNER_SIMULATION_PATTERN_PLANS_H_
+#define SLUICE_COORDINATOR_PLANNER_SIMULATION_PATTERN_PLANS_H_
+
+// A reshard as other patterns would move it, to set beside PlanReshard(). For
+// the simulator and the certificate only: transfers have ranks, bytes and
+// order, but name no boxes. A collective is its legs, one to each receiver, as
+// Sluice's agents run it.
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "common/plan.h"
+#include "coordinator/planner/planner_inputs.h"
+#include "coordinator/planner/reference/rank_mapping.h"
+#include "coordinator/planner/simulation/movement.h"
+
+namespace sluice::coordinator::simulation {
+
+// Each pattern fails with RESOURCE_EXHAUSTED where it needs more transfers.
+inline constexpr int64_t kMaxPatternTransfers = int64_t{1} << 22;
+
+// Per unit: the lowest holder gathers what it lacks from the lowest holder of
+// each piece, then sends every taker what that lacks. A taker is served when
+// the last gather of its unit is done.
+absl::StatusOr<TransferPlan> GatherScatterPlan(const Movement& movement);
+
+// Per piece: the holder with the most missing takers on its node, then the
+// fewest deliveries so far, then the lowest rank sends it to all who miss it.
+absl::StatusOr<TransferPlan> BroadcastPlan(const Movement& movement);
+
+// By the rank mapping (reference/rank_mapping.h): senders regroup their experts
+// where the mapping says so, then send their whole shards, as far as they are
+// wanted, to the receivers of stage 1, which pass them on in stage 2.
+// Errors: INVALID_ARGUMENT - sizes that the mapping refuses, several
+// destinations; FAILED_PRECONDITION - the mapping leaves a rank without
+// something that it wants (how much is named).
+absl::StatusOr<TransferPlan> TwoStagePlan(const ReshardInput& input,
+                                          const Movement& movement);
+
+// The mapping's question for a reshard: sizes from the meshes' axes pipe,
+// tensor and attention_data (engines' only) and from the expert grid of the
+// source's layout; whatever else there is counts as data parallel.
+// Errors: INVALID_ARGUMENT - another number of destinations than one.
+absl::StatusOr<reference::RankMappingInput> RankMappingOf(
+    const ReshardInput& input);
+
+}  // namespace sluice::coordinator::simulation
+
+#endif  // SLUICE_COORDINATOR_PLANNER_SIMULATION_PATTERN_PLANS_H_
