@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "agent/copy/copy_kernels_avx2.h"
+#include "agent/copy/digest_avx512.h"
 #include "agent/copy/digest_fold.h"
 
 namespace sluice::agent::copy_internal {
@@ -104,13 +105,15 @@ void DigestPortable(const Rows& rows, Digest& digest) {
 }  // namespace
 
 Isa BestIsa() {
-  static const Isa isa = Avx2Supported() ? Isa::kAvx2 : Isa::kPortable;
+  static const Isa isa = !Avx2Supported()    ? Isa::kPortable
+                         : Avx512Supported() ? Isa::kAvx512
+                                             : Isa::kAvx2;
   return isa;
 }
 
 void CopyRows(Isa isa, const Rows& rows, bool streaming) {
   if (CopyAsElements(rows)) return;
-  if (isa == Isa::kAvx2) {
+  if (isa >= Isa::kAvx2) {
     CopyRowsAvx2(rows, streaming);
   } else {
     CopyPortable(rows);
@@ -119,7 +122,7 @@ void CopyRows(Isa isa, const Rows& rows, bool streaming) {
 
 void CopyAndDigestRows(Isa isa, const Rows& rows, bool streaming,
                        Digest& digest) {
-  if (isa == Isa::kAvx2) {
+  if (isa >= Isa::kAvx2) {
     CopyAndDigestRowsAvx2(rows, streaming, digest);
   } else {
     DigestPortable</*kCopy=*/true>(rows, digest);
@@ -127,7 +130,9 @@ void CopyAndDigestRows(Isa isa, const Rows& rows, bool streaming,
 }
 
 void DigestRows(Isa isa, const Rows& rows, Digest& digest) {
-  if (isa == Isa::kAvx2) {
+  if (isa == Isa::kAvx512) {
+    DigestRowsAvx512(rows, digest);
+  } else if (isa == Isa::kAvx2) {
     DigestRowsAvx2(rows, digest);
   } else {
     DigestPortable</*kCopy=*/false>(rows, digest);

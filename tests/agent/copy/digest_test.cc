@@ -50,8 +50,11 @@ Digest Naive(const std::byte* bytes, int64_t logical, int64_t n) {
 
 // Both implementations where the CPU has both.
 std::vector<Isa> Isas() {
-  if (BestIsa() == Isa::kPortable) return {Isa::kPortable};
-  return {Isa::kPortable, Isa::kAvx2};
+  std::vector<Isa> isas = {Isa::kPortable};
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+    if (isa <= BestIsa()) isas.push_back(isa);
+  }
+  return isas;
 }
 
 TEST_CASE("a digest is what its definition says, at any offset and length",
