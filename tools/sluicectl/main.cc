@@ -8,6 +8,7 @@
 #include "common/logging.h"
 #include "tools/console/exit_code.h"
 #include "tools/sluicectl/context.h"
+#include "tools/sluicectl/offline_plans.h"
 
 namespace {
 
@@ -59,6 +60,7 @@ int main(int argc, char** argv) {
   sluice::ctl::AddModelCommands(app, chosen);
   sluice::ctl::AddSampleCommands(app, chosen);
   sluice::ctl::AddTensorCommands(app, chosen);
+  sluice::ctl::AddOfflineCommands(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

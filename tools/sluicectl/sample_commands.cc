@@ -12,6 +12,7 @@
 #include "common/status_macros.h"
 #include "tools/console/table.h"
 #include "tools/sluicectl/context.h"
+#include "tools/sluicectl/offline_plans.h"
 
 namespace sluice::ctl {
 namespace {
@@ -172,8 +173,15 @@ absl::StatusOr<v1::RedistributeRequest> RequestOf(
   return request;
 }
 
+absl::Status CheckWants(const RedistributeOptions& options) {
+  if (!options.wants.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "who wants what? Give --want AGENTS:SAMPLES:KEYS");
+}
+
 absl::Status Redistribute(Context& context,
                           const RedistributeOptions& options) {
+  SLUICE_RETURN_IF_ERROR(CheckWants(options));
   SLUICE_ASSIGN_OR_RETURN(Client * client, context.client());
   SLUICE_ASSIGN_OR_RETURN(const v1::RedistributeRequest request,
                           RequestOf(options, *client));
@@ -183,8 +191,26 @@ absl::Status Redistribute(Context& context,
                               });
 }
 
+// Either of a running cluster's samples or of a batch that is described.
+struct PlanRedistributeOptions {
+  RedistributeOptions live;
+  OfflineBatchOptions offline;
+};
+
 absl::Status PlanRedistribute(Context& context,
-                              const RedistributeOptions& options) {
+                              const PlanRedistributeOptions& asked) {
+  const RedistributeOptions& options = asked.live;
+  if (asked.offline.given()) {
+    if (!options.wants.empty()) {
+      return absl::InvalidArgumentError(
+          "--want asks the cluster, --batch and --samples describe a batch: "
+          "expected one of them");
+    }
+    OfflineBatchOptions offline = asked.offline;
+    offline.output.pattern = options.pattern;
+    return PlanBatchOffline(context, offline);
+  }
+  SLUICE_RETURN_IF_ERROR(CheckWants(options));
   SLUICE_ASSIGN_OR_RETURN(Client * client, context.client());
   SLUICE_ASSIGN_OR_RETURN(const v1::RedistributeRequest request,
                           RequestOf(options, *client));
@@ -203,11 +229,9 @@ void DefineRedistribute(CLI::App& command, RedistributeOptions& options) {
       .add_option("--pattern", options.pattern,
                   "direct, gather_scatter or broadcast")
       ->capture_default_str();
-  command
-      .add_option("--want", options.wants,
-                  "AGENTS:SAMPLES:KEYS, each separated by commas, * for all "
-                  "samples; repeatable")
-      ->required();
+  command.add_option("--want", options.wants,
+                     "AGENTS:SAMPLES:KEYS, each separated by commas, * for "
+                     "all samples; repeatable");
   command.add_flag("--skip-digests", options.skip_digests,
                    "Compare no digests of what arrived");
   command
@@ -253,10 +277,18 @@ void AddSampleCommands(CLI::App& app, Action& chosen) {
       "redistribute --pattern direct --want 'agent-0,agent-1:*:rewards'",
       DefineRedistribute, Redistribute);
   CLI::App* plan = app.get_subcommand("plan");
-  AddCommand<RedistributeOptions>(
+  AddCommand<PlanRedistributeOptions>(
       *plan, chosen, "redistribute",
-      "Plans a redistribution and shows its certificate; moves nothing.",
-      DefineRedistribute, PlanRedistribute);
+      "Plans a redistribution and shows its certificate; moves nothing. With "
+      "--want of a cluster's samples, with --batch or --samples of a batch "
+      "that is only described.\n"
+      "Example: sluicectl plan redistribute --samples 4096 --keys 8 "
+      "--from-mesh data=64 --to-mesh data=8,tensor=8 --compare",
+      [](CLI::App& command, PlanRedistributeOptions& options) {
+        DefineRedistribute(command, options.live);
+        DefineOfflineBatch(command, options.offline);
+      },
+      PlanRedistribute);
 }
 
 }  // namespace sluice::ctl
