@@ -17,6 +17,7 @@
 #include "agent/transfer_executor.h"
 #include "common/daemon.h"
 #include "common/flags.h"
+#include "common/grpc_setup.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 
@@ -110,6 +111,7 @@ absl::Status Run(int argc, char** argv) {
   SLUICE_RETURN_IF_ERROR(settings.server.Validate());
   settings.log.name = settings.server.name;
   SLUICE_RETURN_IF_ERROR(InitLogging(settings.log));
+  SetUpGrpc();
 
   SLUICE_ASSIGN_OR_RETURN(
       const std::unique_ptr<AgentServer> server,

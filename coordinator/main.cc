@@ -14,7 +14,7 @@
 #include "common/clock.h"
 #include "common/daemon.h"
 #include "common/flags.h"
-#include "common/grpc_log.h"
+#include "common/grpc_setup.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "coordinator/core/core_options.h"
@@ -102,7 +102,7 @@ absl::StatusOr<std::unique_ptr<Server>> StartServer(
 
 absl::Status Run(const DaemonOptions& options, ShutdownSignal& signal) {
   SLUICE_RETURN_IF_ERROR(InitLogging(options.log));
-  RouteGrpcLogs();
+  SetUpGrpc();
   std::atomic<bool> fatal = false;
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server,
                           StartServer(options, signal, fatal));

@@ -1,7 +1,8 @@
-#include "common/grpc_log.h"
+#include "common/grpc_setup.h"
 
 #include <grpc/support/log.h>
 
+#include "absl/synchronization/mutex.h"
 #include "common/logging.h"
 
 namespace sluice {
@@ -23,6 +24,9 @@ void Log(gpr_log_func_args* args) {
 
 }  // namespace
 
-void RouteGrpcLogs() { gpr_set_log_function(&Log); }
+void SetUpGrpc() {
+  gpr_set_log_function(&Log);
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+}
 
 }  // namespace sluice
