@@ -117,6 +117,7 @@ class Expander {
       inner[counter] = i;
       SLUICE_RETURN_IF_ERROR(AddList(entry, inner));
       if (out_.model.tensors.size() == before) break;  // an empty list
+      if (step > to - i) break;  // the next would overflow, or be past the end
     }
     return absl::OkStatus();
   }

@@ -109,6 +109,18 @@ TEST_CASE("variables may be overridden", "[presets]") {
              StatusIs(absl::StatusCode::kNotFound, "qwen3-30b-a3b"));
 }
 
+// Found by tests/fuzz: corpus/model/step_overflows.json.
+TEST_CASE("a step past the end of a repetition does not overflow",
+          "[presets]") {
+  REQUIRE_OK_AND_ASSIGN(const ModelPreset preset,
+                        ParseModelPreset(R"({"name": "m", "dtype": "BF16",
+          "variables": {"n": 9223372036854775807}, "tensors": [
+              {"repeat": "i", "from": 1, "to": "n", "step": "n",
+               "tensors": [{"name": "a.{i}", "shape": [1]}]}]})"));
+  REQUIRE(preset.model.tensors.size() == 1);
+  CHECK(preset.model.tensors[0].name == "a.1");
+}
+
 TEST_CASE("faults in a model description are named", "[presets]") {
   const auto parse = [](const std::string& tensors) {
     return ParseModelPreset(R"({"name": "m", "dtype": "BF16",
