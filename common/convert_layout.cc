@@ -146,6 +146,7 @@ v1::Layout ToProto(const Layout& layout) {
   AppendProtos(layout.regroups, *proto.mutable_regroups());
   proto.set_chunk_layers(layout.chunk_layers);
   AppendProtos(layout.expert_maps, *proto.mutable_expert_maps());
+  proto.set_replicated_views(layout.replicated_views);
   return proto;
 }
 
@@ -314,6 +315,7 @@ absl::StatusOr<Layout> FromProto(const v1::Layout& proto) {
   layout.chunk_layers = proto.chunk_layers();
   SLUICE_RETURN_IF_ERROR(ParseRepeated("expert_maps", proto.expert_maps(),
                                        kMaxRules, kParse, layout.expert_maps));
+  layout.replicated_views = proto.replicated_views();
   return layout;
 }
 

@@ -58,6 +58,7 @@ v1::TensorSpec ToProto(const TensorSpec& spec) {
   proto.set_name(spec.name);
   proto.set_dtype(ToProto(spec.dtype));
   proto.mutable_shape()->Add(spec.shape.begin(), spec.shape.end());
+  proto.mutable_block()->Add(spec.block.begin(), spec.block.end());
   return proto;
 }
 
@@ -160,6 +161,9 @@ absl::StatusOr<TensorSpec> FromProto(const v1::TensorSpec& proto) {
   spec.dtype = *dtype;
   spec.shape = ShapeOf(proto.shape());
   SLUICE_RETURN_IF_ERROR(named(CheckShape(spec.shape, spec.dtype)));
+  SLUICE_RETURN_IF_ERROR(
+      named(CheckCount("block", proto.block_size(), kMaxDims)));
+  spec.block = ShapeOf(proto.block());
   return spec;
 }
 

@@ -150,6 +150,10 @@ struct Layout {
   std::vector<LayoutRule> rules;
   // Explicit views by mesh index, instead of rules, where not empty.
   std::vector<RankLayout> explicit_ranks;
+  // Declares that agents of one replica may hold the same element in explicit
+  // views, with equal values. (A rule declares it by not splitting over an
+  // axis.)
+  bool replicated_views = false;
 
   friend bool operator==(const Layout&, const Layout&) = default;
 };
@@ -204,10 +208,16 @@ absl::StatusOr<std::vector<int64_t>> LayoutBytesOnAll(const ModelSpec& model,
                                                       const Layout& layout,
                                                       const Mesh& mesh);
 
+// Checks explicit views: no two agents of one replica hold the same element
+// unless the layout says `replicated_views`.
+// Errors: INVALID_ARGUMENT - names tensor, box and both ranks; as ExpandLayout.
+absl::Status CheckReplicasDeclared(const ModelSpec& model, const Layout& layout,
+                                   const Mesh& mesh);
+
 // Checks a layout by itself: every element of every tensor is held at least
 // once by each replica, views lie inside their tensors and their parameters,
 // no two views of one parameter overlap in memory, no agent holds an element of
-// a tensor twice.
+// a tensor twice, and as CheckReplicasDeclared.
 // Errors: INVALID_ARGUMENT - names tensor, box and rank; RESOURCE_EXHAUSTED -
 // explicit views too scattered to be checked.
 absl::Status CheckLayout(const ModelSpec& model, const Layout& layout,

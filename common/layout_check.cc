@@ -1,6 +1,8 @@
 // CheckLayout: a layout by itself is whole and writes nothing twice.
 
 #include <algorithm>
+#include <optional>
+#include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -120,6 +122,31 @@ absl::Status CheckExplicitRank(const ModelSpec& model, const Layout& layout,
   return absl::OkStatus();
 }
 
+// Who holds what of a class in one replica.
+struct Held {
+  const Box* box;
+  int64_t mesh_index;
+};
+
+// Two different agents with a common element.
+std::optional<std::pair<Held, Held>> FindCommonElement(std::vector<Held> held) {
+  std::sort(held.begin(), held.end(), [](const Held& a, const Held& b) {
+    return std::tie(*a.box, a.mesh_index) < std::tie(*b.box, b.mesh_index);
+  });
+  for (size_t i = 0; i < held.size(); ++i) {
+    const Box& one = *held[i].box;
+    for (size_t j = i + 1; j < held.size(); ++j) {
+      const Box& other = *held[j].box;
+      if (one.rank() > 0 && other.dim(0).lo >= one.dim(0).hi) break;
+      if (held[i].mesh_index != held[j].mesh_index &&
+          one.Intersect(other).has_value()) {
+        return std::pair(held[i], held[j]);
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 using Looks = std::pair<const ParamPattern*, std::vector<int64_t>>;
 
 // One representative of each pattern of one mesh index, unless `seen` has one
@@ -151,6 +178,38 @@ absl::Status CheckPatterns(const ModelSpec& model, const Layout& layout,
 
 }  // namespace
 
+absl::Status CheckReplicasDeclared(const ModelSpec& model, const Layout& layout,
+                                   const Mesh& mesh) {
+  if (layout.explicit_ranks.empty() || layout.replicated_views) {
+    return absl::OkStatus();
+  }
+  SLUICE_ASSIGN_OR_RETURN(const Replicas replicas, ReplicasOf(layout, mesh));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<TensorClass> classes,
+                          ClassifyLayout(model, layout, mesh));
+  for (const TensorClass& c : classes) {
+    std::vector<std::vector<Held>> held(replicas.indices.size());
+    for (const TensorClass::Holder& holder : c.holders) {
+      const auto i = static_cast<size_t>(holder.mesh_index);
+      for (const Box& box : holder.boxes) {
+        held[replicas.of_index[i]].push_back({&box, holder.mesh_index});
+      }
+    }
+    for (std::vector<Held>& in_replica : held) {
+      const auto common = FindCommonElement(std::move(in_replica));
+      if (!common.has_value()) continue;
+      const auto& [one, other] = *common;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "layout \"", layout.name, "\": tensor \"",
+          model.tensor(c.tensors[0]).name, "\", box ",
+          one.box->Intersect(*other.box)->ToString(), " is held by rank ",
+          RankAt(mesh, one.mesh_index), " and rank ",
+          RankAt(mesh, other.mesh_index),
+          " of one replica: expected one holder, or \"replicated_views\""));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckLayout(const ModelSpec& model, const Layout& layout,
                          const Mesh& mesh) {
   SLUICE_RETURN_IF_ERROR(mesh.Validate());
@@ -162,6 +221,7 @@ absl::Status CheckLayout(const ModelSpec& model, const Layout& layout,
       SLUICE_RETURN_IF_ERROR(CheckExplicitRank(
           model, layout, ranks[static_cast<size_t>(i)], RankAt(mesh, i)));
     }
+    SLUICE_RETURN_IF_ERROR(CheckReplicasDeclared(model, layout, mesh));
   } else {
     SLUICE_ASSIGN_OR_RETURN(const ResolvedLayout resolved,
                             ResolvedLayout::Create(model, layout, mesh));

@@ -78,7 +78,8 @@ absl::Status CheckView(const ModelSpec& model, const RankLayout& given,
   if (param.dtype != tensor.dtype) {
     return bad(absl::StrCat("parameter \"", param.name, "\" has dtype ",
                             DTypeName(param.dtype), ": expected ",
-                            DTypeName(tensor.dtype)));
+                            DTypeName(tensor.dtype),
+                            "; there is no conversion between them"));
   }
   if (!LiesInside(view, *NumElements(param.shape))) {
     return bad(absl::StrCat("reaches outside of parameter \"", param.name,

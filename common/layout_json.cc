@@ -303,6 +303,8 @@ absl::StatusOr<Layout> ReadLayout(const json& value, const ModelSpec* model) {
         return ReadRank(item, std::move(at), model);
       },
       layout.explicit_ranks));
+  SLUICE_RETURN_IF_ERROR(
+      object.ReadBool("replicated_views", layout.replicated_views));
   SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
   SLUICE_RETURN_IF_ERROR(object.Require("name"));
   return layout;
@@ -405,6 +407,7 @@ std::string PrintLayout(const Layout& layout) {
   for (const RankLayout& rank : layout.explicit_ranks) {
     out["explicit_ranks"].push_back(RankToJson(rank));
   }
+  if (layout.replicated_views) out["replicated_views"] = true;
   // Names come from outside: bytes that are no UTF-8 must not throw.
   return out.dump(2, ' ', false, json::error_handler_t::replace);
 }

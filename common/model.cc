@@ -1,7 +1,10 @@
 #include "common/model.h"
 
+#include <algorithm>
+
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace sluice {
 
@@ -17,7 +20,8 @@ absl::Status ModelSpec::Validate() const {
     return absl::InvalidArgumentError(
         absl::StrCat("model \"", name, "\" has no tensor"));
   }
-  absl::flat_hash_set<std::string> names;
+  absl::flat_hash_set<absl::string_view> names;
+  names.reserve(tensors.size());
   int64_t total = 0;
   for (const TensorSpec& tensor : tensors) {
     if (tensor.name.empty()) {
@@ -39,6 +43,14 @@ absl::Status ModelSpec::Validate() const {
         __builtin_add_overflow(total, bytes, &total)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "tensor \"", tensor.name, "\": shape is negative or overflows"));
+    }
+    if (!tensor.block.empty() &&
+        (tensor.block.size() != tensor.shape.size() ||
+         *std::min_element(tensor.block.begin(), tensor.block.end()) < 1)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor \"", tensor.name, "\": quantisation block [",
+                       absl::StrJoin(tensor.block, ","), "]: expected ",
+                       tensor.shape.size(), " sizes of 1 or more"));
     }
   }
   for (const auto& [alias, canonical] : aliases) {

@@ -22,6 +22,9 @@ struct TensorSpec {
   std::string name;
   DType dtype = DType::kUnspecified;
   Shape shape;
+  // Not empty: the tensor is quantised, and the elements of one block of this
+  // shape share a scale. A shard that cuts a block is worth a warning.
+  Shape block = {};
 
   int64_t num_elements() const { return Box::Whole(shape).num_elements(); }
   int64_t num_bytes() const { return num_elements() * ByteSize(dtype); }
@@ -41,8 +44,9 @@ struct ModelSpec {
   int64_t num_bytes() const;
 
   // Errors: INVALID_ARGUMENT - no name, no tensor, a duplicate or empty tensor
-  // name, an unspecified dtype, a negative or overflowing shape, an alias of a
-  // tensor that does not exist. Each names the tensor.
+  // name, an unspecified dtype, a negative or overflowing shape, a block of
+  // another number of dimensions or with a size below 1, an alias of a tensor
+  // that does not exist. Each names the tensor.
   absl::Status Validate() const;
 
   friend bool operator==(const ModelSpec&, const ModelSpec&) = default;

@@ -142,18 +142,25 @@ class Expander {
       SLUICE_ASSIGN_OR_RETURN(tensor.dtype, ParseDType(dtype));
     }
     SLUICE_RETURN_IF_ERROR(entry.Require("shape"));
-    const json& shape = *entry.Find("shape");
-    if (!shape.is_array()) return entry.Error("shape", "expected a list");
-    for (const json& size : shape) {
-      tensor.shape.push_back(0);
-      SLUICE_RETURN_IF_ERROR(
-          ReadValue(entry, "shape", size, out_.variables, tensor.shape.back()));
-    }
+    SLUICE_RETURN_IF_ERROR(ReadShape(entry, "shape", tensor.shape));
+    SLUICE_RETURN_IF_ERROR(ReadShape(entry, "block", tensor.block));
     SLUICE_RETURN_IF_ERROR(entry.CheckNoOthers());
     if (out_.model.tensors.size() >= kMaxTensors) {
       return entry.Error("name", "the model has too many tensors");
     }
     out_.model.tensors.push_back(std::move(tensor));
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadShape(JsonObject& entry, absl::string_view key, Shape& out) {
+    const json* sizes = entry.Find(key);
+    if (sizes == nullptr) return absl::OkStatus();
+    if (!sizes->is_array()) return entry.Error(key, "expected a list");
+    for (const json& size : *sizes) {
+      out.push_back(0);
+      SLUICE_RETURN_IF_ERROR(
+          ReadValue(entry, key, size, out_.variables, out.back()));
+    }
     return absl::OkStatus();
   }
 

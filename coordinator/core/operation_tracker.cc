@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/overloaded.h"
 #include "common/status_macros.h"
+#include "coordinator/planner/planner_inputs.h"
 
 namespace sluice::coordinator {
 namespace {
@@ -43,6 +44,12 @@ absl::Status CheckOptions(const OperationOptions& options) {
   if (options.staging_bytes < 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "staging_bytes: expected 0 or more, got ", options.staging_bytes));
+  }
+  if (options.staging_bytes != 0 &&
+      options.staging_bytes < kSmallestBucketBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("staging_bytes: expected at least the smallest bucket, ",
+                     kSmallestBucketBytes, ", got ", options.staging_bytes));
   }
   return absl::OkStatus();
 }

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "common/layout.h"
 #include "common/status_macros.h"
 
@@ -116,7 +118,12 @@ absl::StatusOr<std::vector<GeometryPair>> PairGeometries(
     for (size_t t = 0; t < model.tensors.size(); ++t) {
       const int32_t from = source.way_of_tensor[t];
       const int32_t to = destination.way_of_tensor[t];
-      if (to < 0 || destination.ways[static_cast<size_t>(to)].empty()) continue;
+      if (to < 0 || destination.ways[static_cast<size_t>(to)].empty()) {
+        if (model.tensors[t].num_elements() == 0) continue;
+        return absl::InvalidArgumentError(absl::StrCat(
+            "tensor \"", model.tensors[t].name, "\": held by no rank of ",
+            "placement \"", placement.name, "\""));
+      }
       const auto [it, inserted] =
           known.try_emplace({shapes[t], from, to}, out.size());
       if (inserted) {

@@ -1,13 +1,16 @@
 #include "coordinator/planner/input_checks.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/dtype.h"
 #include "common/layout.h"
+#include "common/model.h"
 #include "common/status_macros.h"
 
 namespace sluice::coordinator {
@@ -28,6 +31,18 @@ absl::Status CheckTopology(const Topology& topology,
                                                      limits.max_ranks - 1));
     }
   }
+  const std::vector<int32_t>& cards = topology.card_of_rank;
+  if (!cards.empty() && cards.size() != topology.node_of_rank.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("network cards of ", cards.size(), " ranks: expected ",
+                     topology.num_ranks(), " or none"));
+  }
+  for (size_t r = 0; r < cards.size(); ++r) {
+    if (cards[r] >= 0 && cards[r] < limits.max_ranks) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank ", r, " uses network card ", cards[r],
+                     ": expected 0 to ", limits.max_ranks - 1));
+  }
   return absl::OkStatus();
 }
 
@@ -43,7 +58,8 @@ absl::Status NoSuchRank(absl::string_view what, Rank rank,
       " to ", topology.num_ranks() - 1));
 }
 
-absl::Status CheckPlacement(const PlacementGeometry& placement,
+absl::Status CheckPlacement(const ModelSpec& model,
+                            const PlacementGeometry& placement,
                             const Topology& topology) {
   const std::string what = absl::StrCat("placement \"", placement.name, "\"");
   if (placement.layout == nullptr) {
@@ -53,7 +69,11 @@ absl::Status CheckPlacement(const PlacementGeometry& placement,
   for (const Rank rank : placement.mesh.ranks) {
     if (!Exists(topology, rank)) return NoSuchRank(what, rank, topology);
   }
-  return absl::OkStatus();
+  const absl::Status declared =
+      CheckReplicasDeclared(model, *placement.layout, placement.mesh);
+  if (declared.ok()) return declared;
+  return absl::Status(declared.code(),
+                      absl::StrCat(what, ": ", declared.message()));
 }
 
 std::string NameOf(const SampleEntry& entry) {
@@ -78,10 +98,48 @@ absl::Status CheckRanks(const SampleEntry& entry, absl::string_view role,
   return absl::OkStatus();
 }
 
+// Adds the bytes of `copies` of the entry; false if a size is negative or
+// something overflows.
+bool AddBytes(const SampleEntry& entry, size_t copies, int64_t& total) {
+  int64_t rows = 0;
+  bool fits = true;
+  for (const int64_t length : entry.sequence_lengths) {
+    fits = fits && length >= 0 && !__builtin_add_overflow(rows, length, &rows);
+  }
+  int64_t row = ByteSize(entry.dtype);
+  for (const int64_t size : entry.trailing_shape) {
+    fits = fits && size >= 0 && !__builtin_mul_overflow(row, size, &row);
+  }
+  int64_t bytes = 0;
+  return fits && !__builtin_mul_overflow(rows, row, &bytes) &&
+         !__builtin_mul_overflow(bytes, static_cast<int64_t>(copies), &bytes) &&
+         !__builtin_add_overflow(total, bytes, &total);
+}
+
+absl::Status CheckEntry(const SampleEntry& entry, size_t copies,
+                        int64_t& total) {
+  if (entry.sample_id.empty() || entry.key.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(NameOf(entry), ": expected a name and a key"));
+  }
+  if (ByteSize(entry.dtype) == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(NameOf(entry), ": dtype is unspecified or unknown"));
+  }
+  if (!AddBytes(entry, copies, total)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        NameOf(entry), ": lengths or trailing shape are negative, ",
+        "or with all before it more than 2^63 bytes would move"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckHolding(const SampleHolding& holding,
                           const std::vector<Rank>& wanted,
-                          const Topology& topology) {
+                          const Topology& topology, int64_t& total) {
   const SampleEntry& entry = holding.entry;
+  // A reference pattern delivers to each who wants it, and to one root.
+  SLUICE_RETURN_IF_ERROR(CheckEntry(entry, wanted.size() + 1, total));
   SLUICE_RETURN_IF_ERROR(
       CheckRanks(entry, "held by", holding.holders, topology));
   SLUICE_RETURN_IF_ERROR(CheckRanks(entry, "wanted by", wanted, topology));
@@ -91,9 +149,11 @@ absl::Status CheckHolding(const SampleHolding& holding,
   }
   if (!std::binary_search(holding.holders.begin(), holding.holders.end(),
                           holding.owner)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(NameOf(entry), ": owner ", holding.owner.value(),
-                     " is not one of its holders"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        NameOf(entry), ": ",
+        holding.owner == kNoRank ? std::string("is held but owned by nobody")
+                                 : absl::StrCat("owner ", holding.owner.value(),
+                                                " is not one of its holders")));
   }
   return absl::OkStatus();
 }
@@ -107,7 +167,9 @@ absl::Status CheckReshardInput(const ReshardInput& input,
     return absl::InvalidArgumentError(
         "a reshard needs a model and destinations");
   }
-  SLUICE_RETURN_IF_ERROR(CheckPlacement(input.source, input.topology));
+  SLUICE_RETURN_IF_ERROR(input.model->Validate());
+  SLUICE_RETURN_IF_ERROR(
+      CheckPlacement(*input.model, input.source, input.topology));
   const int64_t num_replicas =
       NumReplicas(*input.source.layout, input.source.mesh);
   for (const int64_t replica : input.source_replicas) {
@@ -123,7 +185,8 @@ absl::Status CheckReshardInput(const ReshardInput& input,
   }
   std::vector<std::string> names = {input.source.name};
   for (const PlacementGeometry& destination : input.destinations) {
-    SLUICE_RETURN_IF_ERROR(CheckPlacement(destination, input.topology));
+    SLUICE_RETURN_IF_ERROR(
+        CheckPlacement(*input.model, destination, input.topology));
     if (std::find(names.begin(), names.end(), destination.name) !=
         names.end()) {
       return absl::InvalidArgumentError(
@@ -155,13 +218,19 @@ absl::Status CheckRedistributionInput(const RedistributionInput& input,
         absl::StrCat("wanted lists ", input.wanted.size(),
                      " entries, holdings ", input.holdings.size()));
   }
+  int64_t total = 0;  // bytes that may move
   for (size_t i = 0; i < input.holdings.size(); ++i) {
-    SLUICE_RETURN_IF_ERROR(
-        CheckHolding(input.holdings[i], input.wanted[i], input.topology));
+    SLUICE_RETURN_IF_ERROR(CheckHolding(input.holdings[i], input.wanted[i],
+                                        input.topology, total));
     if (i == 0) continue;
     const SampleEntry& before = input.holdings[i - 1].entry;
     const SampleEntry& entry = input.holdings[i].entry;
-    if (std::tie(before.sample_id, before.key) >=
+    if (std::tie(before.sample_id, before.key) ==
+        std::tie(entry.sample_id, entry.key)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(NameOf(entry), " is listed twice"));
+    }
+    if (std::tie(before.sample_id, before.key) >
         std::tie(entry.sample_id, entry.key)) {
       return absl::InvalidArgumentError(
           absl::StrCat(NameOf(entry), " does not come after ", NameOf(before)));
@@ -178,6 +247,32 @@ absl::Status CheckTransferLimit(size_t num_transfers,
   return absl::ResourceExhaustedError(
       absl::StrCat("the plan has ", num_transfers,
                    " transfers: expected at most ", limits.max_transfers));
+}
+
+absl::Status CheckMovedBytes(const Certificate& certificate,
+                             const PlanningLimits& limits) {
+  int64_t bytes = 0;
+  for (const int64_t by_link : certificate.bytes) {
+    if (__builtin_add_overflow(bytes, by_link, &bytes)) {
+      bytes = std::numeric_limits<int64_t>::max();
+      break;
+    }
+  }
+  if (bytes > limits.max_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the plan would move ", bytes, " bytes: expected at most ",
+                     limits.max_bytes));
+  }
+  const int64_t crossing =
+      certificate.bytes[static_cast<size_t>(LinkClass::kBetweenNodes)];
+  if (limits.staging_bytes != 0 && crossing > 0 &&
+      limits.staging_bytes < kSmallestBucketBytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the staging budget is ", limits.staging_bytes,
+        " bytes: expected at least the smallest bucket, ", kSmallestBucketBytes,
+        ", as ", crossing, " bytes cross between nodes"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace sluice::coordinator

@@ -54,7 +54,9 @@ struct ReshardInput {
 struct SampleHolding {
   SampleEntry entry;
   std::vector<Rank> holders;  // ascending, not empty
-  Rank owner = kNoRank;       // one of the holders
+  // One of the holders. What is held but owned by nobody is refused: where an
+  // owner is lost, the catalogue makes the lowest holder the owner first.
+  Rank owner = kNoRank;
 };
 
 enum class Pattern {
@@ -74,11 +76,17 @@ struct RedistributionInput {
   Topology topology;
 };
 
+// Agents pack what crosses between nodes into buckets of at least this size.
+inline constexpr int64_t kSmallestBucketBytes = int64_t{1} << 20;
+
 // Limits that fail closed with RESOURCE_EXHAUSTED.
 struct PlanningLimits {
   int64_t max_transfers = int64_t{1} << 22;
   int64_t max_ranks = 65536;
   int64_t max_bytes = int64_t{1} << 58;  // moved by one plan
+  // Staging memory of an agent, 0 = as much as it has. Not less than
+  // kSmallestBucketBytes where anything crosses between nodes.
+  int64_t staging_bytes = 0;
 };
 
 }  // namespace sluice::coordinator

@@ -75,6 +75,7 @@ class RedistributionPlanning {
     plan.certificate =
         MakeCertificate(input_.topology, transfers_,
                         LowerBoundBytes(sets_, demands), WastedBytes());
+    SLUICE_RETURN_IF_ERROR(CheckMovedBytes(plan.certificate, limits));
     TakeEntries(plan);
     plan.transfers = std::move(transfers_);
     return plan;

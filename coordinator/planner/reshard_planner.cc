@@ -8,6 +8,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "common/layout_coverage.h"
 #include "common/status_macros.h"
 #include "coordinator/planner/atoms.h"
 #include "coordinator/planner/certificate.h"
@@ -80,6 +81,7 @@ class ReshardPlanning {
     SLUICE_RETURN_IF_ERROR(CheckTransferLimit(plan.transfers.size(), limits));
     plan.certificate = MakeCertificate(input_.topology, plan.transfers,
                                        LowerBound(), /*wasted_bytes=*/0);
+    SLUICE_RETURN_IF_ERROR(CheckMovedBytes(plan.certificate, limits));
     return plan;
   }
 
@@ -113,6 +115,19 @@ class ReshardPlanning {
         "\", held by no replica of placement \"", input_.source.name, "\""));
   }
 
+  absl::Status HoleAtDestination(const GeometryPair& pair) {
+    const TensorSpec& tensor = input_.model->tensor(pair.tensors[0]);
+    std::vector<Box> held;
+    for (const HeldBox& box : pair.destinations) held.push_back(box.box);
+    const auto hole = FindHole(tensor.shape, std::move(held));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor \"", tensor.name, "\" box ", hole.value_or(Box()).ToString(),
+        ": held by no rank of placement \"",
+        input_.destinations[static_cast<size_t>(pair.destination_placement)]
+            .name,
+        "\""));
+  }
+
   // Stages differ by ranks, not by boxes: each way of cutting is found once.
   const std::vector<Atom>& AtomsOf(const Shape& shape, std::vector<Box> sources,
                                    std::vector<Box> destinations) {
@@ -134,13 +149,17 @@ class ReshardPlanning {
       destinations.push_back(held.box);
     }
     std::map<std::pair<RankSets::Id, RankSets::Id>, std::vector<Box>> alike;
+    int64_t wanted = 0;
     for (const Atom& atom :
          AtomsOf(tensor.shape, std::move(sources), std::move(destinations))) {
       if (atom.sources.empty()) return Hole(pair, atom);
+      wanted += atom.box.num_elements();
       alike[{RanksOf(pair.sources, atom.sources),
              RanksOf(pair.destinations, atom.destinations)}]
           .push_back(atom.box);
     }
+    // Atoms are disjoint: together they are the tensor, or it has a hole there.
+    if (wanted != tensor.num_elements()) return HoleAtDestination(pair);
     for (const auto& [ranks, boxes] : alike) {
       const auto& [holders, takers] = ranks;
       for (const MergedBox& merged : MergeBoxes(boxes)) {

@@ -1,6 +1,6 @@
 """Fuzz targets."""
 
-def fuzz_test(name, deps, seconds = 12):
+def fuzz_test(name, deps, mutators = [], seconds = 12):
     """A fuzz target, NAME_fuzz.cc, and its test over corpus/NAME.
 
     With --config=fuzz libFuzzer runs the corpus and then looks for more for so
@@ -10,6 +10,8 @@ def fuzz_test(name, deps, seconds = 12):
     Args:
       name: the target.
       deps: libraries.
+      mutators: libraries that change inputs as libFuzzer's format-blind
+        mutations do not; they exist with --config=fuzz only.
       seconds: how long libFuzzer looks.
     """
     native.cc_binary(
@@ -21,7 +23,7 @@ def fuzz_test(name, deps, seconds = 12):
             "//conditions:default": [],
         }),
         deps = deps + select({
-            "//bazel:fuzz_enabled": [],
+            "//bazel:fuzz_enabled": mutators,
             "//conditions:default": [":corpus_main"],
         }),
     )

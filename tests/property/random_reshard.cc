@@ -252,6 +252,7 @@ Layout RandomExplicit(Rng& rng, const ModelSpec& model, const Mesh& mesh) {
   Layout layout;
   layout.replica_axes = {"data"};
   layout.explicit_ranks.resize(mesh.ranks.size());
+  layout.replicated_views = true;
   for (size_t t = 0; t < model.tensors.size(); ++t) {
     const TensorSpec& tensor = model.tensors[t];
     for (int64_t replica = 0; replica < NumReplicas(layout, mesh); ++replica) {

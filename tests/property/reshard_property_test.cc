@@ -7,49 +7,26 @@
 #include <optional>
 #include <string>
 
-#include "coordinator/planner/certificate.h"
 #include "coordinator/planner/planners.h"
 #include "tests/property/random_reshard.h"
 #include "tests/property/reshard_oracle.h"
+#include "tests/property/tampering.h"
 #include "tests/support/status_matchers.h"
 
 namespace sluice::coordinator {
 namespace {
 
 using ::sluice::testing::Draw;
+using ::sluice::testing::Dress;
 using ::sluice::testing::IsOk;
+using ::sluice::testing::NumCases;
 using ::sluice::testing::RandomReshard;
 using ::sluice::testing::Rng;
 using ::sluice::testing::RunPlan;
 
-constexpr int kCases = 250;
-
 bool Same(const TransferPlan& a, const TransferPlan& b) {
   return a.transfers == b.transfers && a.entries == b.entries &&
          a.certificate == b.certificate;
-}
-
-// Makes a changed plan consistent in everything that is not its work: numbers,
-// links, kinds, bytes, certificate.
-void Dress(const ReshardInput& input, TransferPlan& plan) {
-  for (size_t i = 0; i < plan.transfers.size(); ++i) {
-    Transfer& transfer = plan.transfers[i];
-    transfer.id = static_cast<uint32_t>(i);
-    transfer.link =
-        input.topology.Between(transfer.source, transfer.destination);
-    transfer.kind = transfer.source == transfer.destination
-                        ? TransferKind::kLocalCopy
-                        : TransferKind::kSendRecv;
-    int64_t bytes = 0;
-    for (const TensorIndex t : ExpandTensors(transfer.params.tensors)) {
-      bytes += transfer.params.box.num_elements() *
-               ByteSize(input.model->tensor(t).dtype);
-    }
-    transfer.bytes = bytes;
-  }
-  plan.certificate = MakeCertificate(input.topology, plan.transfers,
-                                     /*lower_bound_bytes=*/0,
-                                     /*wasted_bytes=*/0);
 }
 
 Transfer& AnyOf(Rng& rng, TransferPlan& plan) {
@@ -145,10 +122,11 @@ std::optional<std::string> Tamper(Rng& rng, const ReshardInput& input,
 }
 
 TEST_CASE("plans of random reshards do what brute force does", "[planner]") {
+  const int cases = NumCases(1500);
   Rng rng(Catch::rngSeed());
   int64_t relays = 0;
   int64_t crossings = 0;
-  for (int i = 0; i < kCases; ++i) {
+  for (int i = 0; i < cases; ++i) {
     CAPTURE(Catch::rngSeed(), i);
     const ReshardInput input = RandomReshard(rng);
     REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
@@ -162,16 +140,17 @@ TEST_CASE("plans of random reshards do what brute force does", "[planner]") {
     }
   }
   // The cases are not trivial.
-  CHECK(relays > kCases / 4);
-  CHECK(crossings > kCases);
+  CHECK(relays > cases / 4);
+  CHECK(crossings > cases);
 }
 
 TEST_CASE("the validator passes no plan that brute force refuses",
           "[planner]") {
+  const int cases = NumCases(250);
   Rng rng(Catch::rngSeed() + 1);
   int refused = 0;
   int harmless = 0;
-  for (int i = 0; i < kCases; ++i) {
+  for (int i = 0; i < cases; ++i) {
     const ReshardInput input = RandomReshard(rng);
     REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
     for (int k = 0; k < 12 && !plan.transfers.empty(); ++k) {
@@ -191,13 +170,14 @@ TEST_CASE("the validator passes no plan that brute force refuses",
       ++refused;
     }
   }
-  CHECK(refused > 4 * kCases);
+  CHECK(refused > 4 * cases);
   CHECK(harmless < refused);
 }
 
 TEST_CASE("a plan that lies about itself is refused", "[planner]") {
+  const int cases = NumCases(250);
   Rng rng(Catch::rngSeed() + 2);
-  for (int i = 0; i < kCases / 5; ++i) {
+  for (int i = 0; i < cases / 5; ++i) {
     const ReshardInput input = RandomReshard(rng);
     REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
     if (plan.transfers.empty()) continue;

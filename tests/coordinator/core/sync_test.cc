@@ -224,6 +224,10 @@ TEST_CASE("bad syncs are refused", "[core]") {
     names = "a1: lost";
   }
   SECTION("a negative staging budget") { sync.options.staging_bytes = -1; }
+  SECTION("a staging budget below the smallest bucket") {
+    sync.options.staging_bytes = 4096;
+    names = "4096";
+  }
   SECTION("an overlong request id") {
     sync.options.request_id = std::string(257, 'r');
   }

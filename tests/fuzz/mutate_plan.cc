@@ -1,0 +1,4 @@
+#include "proto/sluice/v1/plan.pb.h"
+#include "tests/fuzz/mutate_proto.h"
+
+SLUICE_MUTATE_PROTO(sluice::v1::PlanPart)
