@@ -58,7 +58,10 @@ std::string FaultOfExperts(const LayoutRule& rule, const NamePattern& pattern) {
 }
 
 std::string FaultOfFlat(const LayoutRule& rule) {
-  if (rule.flat.unit < 1) return "flat: unit is below 1";
+  // Positions times it is far from overflowing.
+  if (rule.flat.unit < 1 || rule.flat.unit > (int64_t{1} << 32)) {
+    return "flat: unit is below 1 or above 2^32";
+  }
   if (rule.flat.axes.empty()) {
     return rule.flat.unit == 1 ? "" : "flat: unit without axes";
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/layout_resolve.h"
 #include "common/status_macros.h"
 
@@ -112,6 +113,24 @@ ParamShape FlatShape(const std::vector<ResolvedClass>& classes,
   return out;
 }
 
+// 4 TiB: what an agent's 2^20 parameters need together does not overflow.
+constexpr int64_t kMaxParamBytes = int64_t{1} << 42;
+
+absl::StatusOr<std::optional<ParamShape>> CheckedSize(
+    const ParamPattern& pattern, ParamShape shape) {
+  const std::optional<int64_t> elements = NumElements(shape.shape);
+  int64_t bytes = 0;
+  if (elements.has_value() &&
+      !__builtin_mul_overflow(*elements, ByteSize(shape.dtype), &bytes) &&
+      bytes <= kMaxParamBytes) {
+    return std::optional<ParamShape>(std::move(shape));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "local parameter \"", pattern.instances[0].name, "\" of shape [",
+      absl::StrJoin(shape.shape, ","), "] is too large: expected at most ",
+      kMaxParamBytes, " bytes"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::optional<ParamShape>> ResolvedLayout::ShapeOf(
@@ -123,7 +142,7 @@ absl::StatusOr<std::optional<ParamShape>> ResolvedLayout::ShapeOf(
   if (first.unit != nullptr) {
     ParamShape flat = FlatShape(classes_, pattern, mesh_index);
     if (flat.shape[0] == 0) return std::optional<ParamShape>();
-    return std::optional<ParamShape>(std::move(flat));
+    return CheckedSize(pattern, std::move(flat));
   }
   // Fused: the extents along fuse_dim add up, the others agree.
   const bool fused = first.rule->fuse_index >= 0;
@@ -172,7 +191,7 @@ absl::StatusOr<std::optional<ParamShape>> ResolvedLayout::ShapeOf(
     }
   }
   if (pattern.slots > 0) Stack(pattern.slots, members, out);
-  return std::optional<ParamShape>(std::move(out));
+  return CheckedSize(pattern, std::move(out));
 }
 
 absl::StatusOr<RankLayout> ResolvedLayout::Expand(int64_t mesh_index) const {

@@ -7,6 +7,12 @@
 #include "absl/strings/str_join.h"
 
 namespace sluice {
+namespace {
+
+// Sums with padding and products with ranks stay far from overflowing.
+constexpr int64_t kMaxModelBytes = int64_t{1} << 60;
+
+}  // namespace
 
 int64_t ModelSpec::num_bytes() const {
   int64_t bytes = 0;
@@ -40,7 +46,8 @@ absl::Status ModelSpec::Validate() const {
     int64_t bytes = 0;
     if (!elements.has_value() ||
         __builtin_mul_overflow(*elements, ByteSize(tensor.dtype), &bytes) ||
-        __builtin_add_overflow(total, bytes, &total)) {
+        __builtin_add_overflow(total, bytes, &total) ||
+        total > kMaxModelBytes) {
       return absl::InvalidArgumentError(absl::StrCat(
           "tensor \"", tensor.name, "\": shape is negative or overflows"));
     }

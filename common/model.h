@@ -44,7 +44,8 @@ struct ModelSpec {
   int64_t num_bytes() const;
 
   // Errors: INVALID_ARGUMENT - no name, no tensor, a duplicate or empty tensor
-  // name, an unspecified dtype, a negative or overflowing shape, a block of
+  // name, an unspecified dtype, a negative or overflowing shape (all
+  // together at most 2^60 bytes), a block of
   // another number of dimensions or with a size below 1, an alias of a tensor
   // that does not exist. Each names the tensor.
   absl::Status Validate() const;

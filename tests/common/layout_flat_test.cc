@@ -171,6 +171,26 @@ TEST_CASE("flat rules that do not fit are refused", "[layout]") {
   CHECK_THAT(check(a, b), StatusIs(kInvalid, "dtype"));
 }
 
+// Found by tests/fuzz: corpus/layout/flat_unit_overflows.json.
+TEST_CASE("a flat unit near 2^63 is refused", "[layout]") {
+  const Mesh mesh = MakeMesh({{"shard", 4}});
+  const ModelSpec model = MakeModel({{"a", {4}}});
+  LayoutRule rule = FlatFor("a", "x");
+  rule.flat.unit = int64_t{1} << 62;
+  CHECK_THAT(CheckLayout(model, MakeLayout({rule}), mesh),
+             StatusIs(kInvalid, "2^32"));
+}
+
+TEST_CASE("padding that makes a local parameter overflow is refused",
+          "[layout]") {
+  const Mesh mesh = MakeMesh({{"tensor", 2}});
+  const ModelSpec model = MakeModel({{"a", {4, 4}}});
+  LayoutRule rule = MakeRule("a", {MakeSplit(0, "tensor")});
+  rule.splits[0].pad_units = int64_t{1} << 60;
+  CHECK_THAT(CheckLayout(model, MakeLayout({rule}), mesh),
+             StatusIs(kInvalid, "too large"));
+}
+
 TEST_CASE("parts of a dimension are dealt each by itself", "[layout]") {
   // q of 4 rows, k of 2, v of 2, in heads of 1.
   const ModelSpec model = MakeModel({{"qkv", {8, 3}}});
