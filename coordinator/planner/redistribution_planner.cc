@@ -315,6 +315,8 @@ class RedistributionPlanning {
       for (const uint32_t i : transfer.samples) used[i] = 1;
     }
     std::vector<uint32_t> position(input_.holdings.size());
+    plan.entries.reserve(
+        static_cast<size_t>(std::count(used.begin(), used.end(), 1)));
     for (size_t i = 0; i < used.size(); ++i) {
       if (!used[i]) continue;
       position[i] = static_cast<uint32_t>(plan.entries.size());

@@ -14,12 +14,11 @@
 
 namespace sluice::coordinator::reference {
 
-// One (sample, key) tensor that somebody wants. Samples and keys are numbers
-// whose order is the order of planning.
+// One (sample, key) tensor that somebody wants, as BROADCAST reads it. Samples
+// and keys are numbers whose order is the order of planning.
 struct WantedTensor {
   int32_t sample = 0;
   int32_t key = 0;
-  Rank owner = kNoRank;      // one of the holders
   RankSets::Id holders = 0;  // who has it; not empty
   RankSets::Id wanted = 0;   // who wants it; may include holders
 };

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
-#include <limits>
+#include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -10,43 +10,67 @@
 namespace sluice::coordinator::reference {
 namespace {
 
-// What a key's tensors look like to one kind of step: (sample, owner) to a
-// gather, (sample, who wants it) to a scatter, each pair as one number, which
-// hashes as bytes. Keys with equal columns and the same root share a step, and
-// its lists are made once.
-using Column = std::vector<uint64_t>;
+using Numbers = absl::Span<const int32_t>;
 
-uint64_t Pair(int32_t sample, int32_t other) {
-  return (static_cast<uint64_t>(static_cast<uint32_t>(sample)) << 32) |
-         static_cast<uint32_t>(other);
-}
-int32_t SampleOf(uint64_t pair) { return static_cast<int32_t>(pair >> 32); }
-int32_t OtherOf(uint64_t pair) {
-  return static_cast<int32_t>(pair & 0xffffffffu);
-}
+// Numbers lists by what is in them, reading each place of memory once.
+class ListNumbers {
+ public:
+  int32_t Of(Numbers list) {
+    const auto [it, inserted] =
+        by_place_.try_emplace({list.data(), list.size()}, 0);
+    if (inserted) {
+      it->second =
+          by_content_.try_emplace(list, static_cast<int32_t>(by_place_.size()))
+              .first->second;
+    }
+    return it->second;
+  }
+
+ private:
+  absl::flat_hash_map<std::pair<const int32_t*, size_t>, int32_t> by_place_;
+  absl::flat_hash_map<Numbers, int32_t> by_content_;
+};
+
+// What each rank gives or takes, dealt into lists that are as long as they will
+// be.
+class Deal {
+ public:
+  explicit Deal(size_t num_ranks) : counts_(num_ranks), ends_(num_ranks) {}
+
+  void Count(int32_t rank, int32_t samples = 1) {
+    counts_[static_cast<size_t>(rank)] += samples;
+  }
+  void Open(CollectiveStep& step) {
+    const auto peers = static_cast<size_t>(
+        counts_.size() -
+        static_cast<size_t>(std::count(counts_.begin(), counts_.end(), 0)));
+    step.peers.reserve(peers);
+    step.samples.reserve(peers);
+    for (size_t rank = 0; rank < counts_.size(); ++rank) {
+      if (counts_[rank] == 0) continue;
+      step.peers.push_back(Rank(static_cast<int32_t>(rank)));
+      step.samples.emplace_back(static_cast<size_t>(counts_[rank]));
+      ends_[rank] = step.samples.back().data();
+    }
+  }
+  void Add(int32_t rank, int32_t sample) {
+    *ends_[static_cast<size_t>(rank)]++ = sample;
+  }
+
+ private:
+  std::vector<int32_t> counts_;
+  std::vector<int32_t*> ends_;
+};
 
 class Planning {
  public:
-  Planning(absl::Span<const WantedTensor> tensors, RankSets& sets)
-      : sets_(sets) {
-    int32_t num_keys = 0;
-    for (const WantedTensor& tensor : tensors) {
-      num_keys = std::max(num_keys, tensor.key + 1);
-    }
-    by_key_.resize(static_cast<size_t>(num_keys));
-    for (auto& of_key : by_key_) {
-      of_key.reserve(tensors.size() / by_key_.size() + 1);
-    }
-    for (const WantedTensor& tensor : tensors) {
-      // Wanted by nobody: not part of the question.
-      if (sets_.Ranks(tensor.wanted).empty()) continue;
-      by_key_[static_cast<size_t>(tensor.key)].push_back(&tensor);
-    }
-  }
+  Planning(absl::Span<const WantedColumn> columns,
+           const HoldingQuestions& questions, const RankSets& sets)
+      : columns_(columns), questions_(questions), sets_(sets) {}
 
   std::vector<CollectiveStep> Run() {
-    for (size_t key = 0; key < by_key_.size(); ++key) {
-      if (!by_key_[key].empty()) AddKey(static_cast<int32_t>(key));
+    for (size_t c = 0; c < columns_.size(); ++c) {
+      if (!columns_[c].samples.empty()) AddKey(c);
     }
     std::vector<CollectiveStep> steps = std::move(gathers_.steps);
     steps.insert(steps.end(), std::make_move_iterator(scatters_.steps.begin()),
@@ -57,87 +81,75 @@ class Planning {
  private:
   struct Steps {
     std::vector<CollectiveStep> steps;
-    absl::flat_hash_map<std::pair<Rank, Column>, size_t> known;
+    // By root, samples and their owners or who wants them.
+    absl::flat_hash_map<std::tuple<int32_t, int32_t, int32_t>, size_t> known;
   };
 
-  void AddKey(int32_t key) {
-    const auto& tensors = by_key_[static_cast<size_t>(key)];
-    Rank root(std::numeric_limits<int32_t>::max());
-    for (const WantedTensor* tensor : tensors) {
-      root = std::min(root, tensor->owner);
+  void AddKey(size_t c) {
+    const WantedColumn& column = columns_[c];
+    if (questions_.satisfied(c)) return;
+    const int32_t root =
+        *std::min_element(column.owners.begin(), column.owners.end());
+    const int32_t samples = lists_.Of(column.samples);
+    if (!questions_.has_all(c, Rank(root))) {
+      const auto [step, made] =
+          StepOf({root, samples, lists_.Of(column.owners)}, gathers_);
+      if (made) WriteGather(column, *step);
+      step->keys.push_back(column.key);
     }
-    if (std::all_of(tensors.begin(), tensors.end(),
-                    [this](const WantedTensor* t) { return Satisfied(*t); })) {
-      return;
-    }
-    const bool at_root = std::all_of(
-        tensors.begin(), tensors.end(), [&](const WantedTensor* tensor) {
-          return tensor->owner == root || sets_.Contains(tensor->holders, root);
-        });
-    Column column(tensors.size());
-    if (!at_root) {
-      for (size_t i = 0; i < tensors.size(); ++i) {
-        column[i] = Pair(tensors[i]->sample, tensors[i]->owner.value());
-      }
-      AddStep(TransferKind::kGather, key, root, column, gathers_);
-    }
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      column[i] = Pair(tensors[i]->sample, tensors[i]->wanted);
-    }
-    AddStep(TransferKind::kScatter, key, root, std::move(column), scatters_);
+    const auto [step, made] =
+        StepOf({root, samples, lists_.Of(column.wanted)}, scatters_);
+    if (made) WriteScatter(column, *step);
+    step->keys.push_back(column.key);
   }
 
-  bool Satisfied(const WantedTensor& tensor) {
-    if (tensor.wanted == tensor.holders) return true;
-    return sets_.Ranks(sets_.Minus(tensor.wanted, tensor.holders)).empty();
+  // Returns the step and whether it is new.
+  static std::pair<CollectiveStep*, bool> StepOf(
+      std::tuple<int32_t, int32_t, int32_t> key, Steps& made) {
+    const auto [it, inserted] = made.known.try_emplace(key, made.steps.size());
+    if (inserted) made.steps.emplace_back().root = Rank(std::get<0>(key));
+    return {&made.steps[it->second], inserted};
   }
 
-  void AddStep(TransferKind kind, int32_t key, Rank root, Column column,
-               Steps& made) {
-    const auto [it, inserted] = made.known.try_emplace(
-        std::make_pair(root, std::move(column)), made.steps.size());
-    if (inserted) {
-      CollectiveStep& step = made.steps.emplace_back();
-      step.kind = kind;
-      step.stage = kind == TransferKind::kGather ? 0 : 1;
-      step.root = root;
-      Deal(it->first.second, step);
+  void WriteGather(const WantedColumn& column, CollectiveStep& step) const {
+    step.kind = TransferKind::kGather;
+    step.stage = 0;
+    Deal deal(sets_.topology().node_of_rank.size());
+    for (const int32_t owner : column.owners) deal.Count(owner);
+    deal.Open(step);
+    for (size_t i = 0; i < column.samples.size(); ++i) {
+      deal.Add(column.owners[i], column.samples[i]);
     }
-    made.steps[it->second].keys.push_back(key);
   }
 
-  // Writes each peer's samples.
-  void Deal(const Column& column, CollectiveStep& step) {
-    std::vector<std::vector<int32_t>> by_rank(
-        sets_.topology().node_of_rank.size());
-    if (step.kind == TransferKind::kGather) {
-      for (const uint64_t pair : column) {
-        by_rank[static_cast<size_t>(OtherOf(pair))].push_back(SampleOf(pair));
-      }
-    } else {
-      for (const uint64_t pair : column) {
-        for (const Rank rank : sets_.Ranks(OtherOf(pair))) {
-          by_rank[static_cast<size_t>(rank.value())].push_back(SampleOf(pair));
-        }
+  void WriteScatter(const WantedColumn& column, CollectiveStep& step) const {
+    step.kind = TransferKind::kScatter;
+    step.stage = 1;
+    Deal deal(sets_.topology().node_of_rank.size());
+    for (const RankSets::Id wanted : column.wanted) {
+      for (const Rank rank : sets_.Ranks(wanted)) deal.Count(rank.value());
+    }
+    deal.Open(step);
+    for (size_t i = 0; i < column.samples.size(); ++i) {
+      for (const Rank rank : sets_.Ranks(column.wanted[i])) {
+        deal.Add(rank.value(), column.samples[i]);
       }
     }
-    for (size_t rank = 0; rank < by_rank.size(); ++rank) {
-      if (by_rank[rank].empty()) continue;
-      step.peers.push_back(Rank(static_cast<int32_t>(rank)));
-      step.samples.push_back(std::move(by_rank[rank]));
-    }
   }
 
-  RankSets& sets_;
-  std::vector<std::vector<const WantedTensor*>> by_key_;
+  const absl::Span<const WantedColumn> columns_;
+  const HoldingQuestions& questions_;
+  const RankSets& sets_;
+  ListNumbers lists_;
   Steps gathers_, scatters_;
 };
 
 }  // namespace
 
 std::vector<CollectiveStep> GatherScatter(
-    absl::Span<const WantedTensor> tensors, RankSets& sets) {
-  return Planning(tensors, sets).Run();
+    absl::Span<const WantedColumn> columns, const HoldingQuestions& questions,
+    const RankSets& sets) {
+  return Planning(columns, questions, sets).Run();
 }
 
 }  // namespace sluice::coordinator::reference

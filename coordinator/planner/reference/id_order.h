@@ -4,17 +4,19 @@
 // Sorting many sample ids.
 
 #include <cstdint>
-#include <string>
 #include <vector>
+
+#include "absl/strings/string_view.h"
 
 namespace sluice::coordinator::reference {
 
 // Ids mostly differ within eight bytes after what they have in common, so that
-// comparing one number replaces comparing strings somewhere else in memory.
+// comparing one number replaces comparing strings somewhere else in memory, and
+// the first few of these bytes deal them into buckets of about one.
 struct IdOrder {
   struct Entry {
     uint64_t prefix = 0;  // set by Sort()
-    const std::string* id = nullptr;
+    absl::string_view id;
     int32_t group = 0;
   };
 
@@ -22,7 +24,7 @@ struct IdOrder {
   static void Sort(std::vector<Entry>& entries);
   // Whether two sorted entries have the same id.
   static bool Same(const Entry& a, const Entry& b) {
-    return a.prefix == b.prefix && *a.id == *b.id;
+    return a.prefix == b.prefix && a.id == b.id;
   }
 };
 

@@ -5,29 +5,15 @@
 // which samples, and the keys. As AReaL's RedistribPlanner.derive_plan
 // (realhf/system/redistributor.py).
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "common/ids.h"
 #include "coordinator/planner/reference/collective_step.h"
+#include "coordinator/planner/reference/redistribution_request.h"
 #include "coordinator/planner/reference/storage_tracker.h"
 
 namespace sluice::coordinator::reference {
-
-// Ranks that want the same samples. A rank is in one group; an id once in it.
-struct DestinationGroup {
-  std::vector<Rank> ranks;
-  std::vector<std::string> ids;
-};
-
-struct RedistributionRequest {
-  std::vector<DestinationGroup> destinations;
-  std::vector<std::string> keys;  // in order of planning, each once
-  // Ranks [0, n), [n, 2n), ... share a node.
-  int32_t ranks_per_node = 1;
-};
 
 struct RedistributionSteps {
   std::vector<std::string> ids;   // bytewise ascending; a step's samples

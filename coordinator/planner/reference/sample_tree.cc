@@ -12,6 +12,14 @@ constexpr size_t kNumBuckets = size_t{1} << 8;  // of a branch
 // The tree grows fourfold at this many records per bucket.
 constexpr int64_t kMaxPerBucket = 16;
 
+// Asks for lines of memory, here the first `bytes` at `data`.
+void Prefetch(const void* data, size_t bytes) {
+  constexpr size_t kLine = 64;
+  if (bytes == 0) return;
+  const char* const begin = static_cast<const char*>(data);
+  for (size_t at = 0; at < bytes; at += kLine) __builtin_prefetch(begin + at);
+  __builtin_prefetch(begin + bytes - 1);  // begin may be within a line
+}
 size_t BucketOf(uint64_t hash) { return hash % kNumBuckets; }
 uint32_t TagOf(uint64_t hash) { return static_cast<uint32_t>(hash >> 32); }
 
@@ -32,7 +40,7 @@ int SampleTreeView::FindTag(const Bucket& bucket, uint64_t hash, size_t from) {
 int SampleTreeView::FindIn(const Bucket& bucket, uint64_t hash,
                            absl::string_view id) {
   int i = FindTag(bucket, hash, 0);
-  while (i >= 0 && bucket.records[static_cast<size_t>(i)].id != id) {
+  while (i >= 0 && bucket.records[static_cast<size_t>(i)].id() != id) {
     i = FindTag(bucket, hash, static_cast<size_t>(i) + 1);
   }
   return i;
@@ -52,49 +60,37 @@ const SampleRecord* SampleTreeView::Find(absl::string_view id) const {
   return i < 0 ? nullptr : &bucket->records[static_cast<size_t>(i)];
 }
 
-std::vector<const SampleRecord*> SampleTreeView::FindAll(
-    absl::Span<const std::string* const> ids) const {
+void SampleTreeView::FindAll(absl::Span<const absl::string_view> ids,
+                             absl::Span<const SampleRecord*> found) const {
   // A block passes through each step before the next, so that what a step
   // waits for was asked for a block ago.
   constexpr size_t kBlock = 16;
-  std::vector<const SampleRecord*> found(ids.size());
+  std::fill(found.begin(), found.end(), nullptr);
   std::array<uint64_t, kBlock> hashes{};
   std::array<const Bucket*, kBlock> buckets{};
-  std::array<int, kBlock> positions{};
   for (size_t first = 0; first < ids.size(); first += kBlock) {
     const size_t count = std::min(kBlock, ids.size() - first);
-    for (size_t i = 0; i < count; ++i) __builtin_prefetch(ids[first + i]);
     for (size_t i = 0; i < count; ++i) {
-      hashes[i] = Hash(*ids[first + i]);
+      hashes[i] = Hash(ids[first + i]);
       buckets[i] = BucketFor(hashes[i]);
-      __builtin_prefetch(buckets[i]);
+      if (buckets[i] != nullptr) Prefetch(buckets[i], sizeof(Bucket));
     }
     for (size_t i = 0; i < count; ++i) {
-      if (buckets[i] != nullptr) __builtin_prefetch(buckets[i]->tags.data());
-    }
-    for (size_t i = 0; i < count; ++i) {
-      positions[i] =
+      const int at =
           buckets[i] == nullptr ? -1 : FindTag(*buckets[i], hashes[i], 0);
-      if (positions[i] < 0) continue;
-      const SampleRecord& record =
-          buckets[i]->records[static_cast<size_t>(positions[i])];
-      __builtin_prefetch(&record);
-      found[first + i] = &record;
+      if (at < 0) continue;
+      found[first + i] = &buckets[i]->records[static_cast<size_t>(at)];
+      Prefetch(found[first + i], sizeof(SampleRecord));
     }
     for (size_t i = 0; i < count; ++i) {
-      if (found[first + i] == nullptr) continue;
-      __builtin_prefetch(found[first + i]->id.data());
-      __builtin_prefetch(found[first + i]->holdings.data());
-      __builtin_prefetch(found[first + i]->owners.data());
-    }
-    for (size_t i = 0; i < count; ++i) {
-      if (found[first + i] == nullptr) continue;
-      const int at = FindIn(*buckets[i], hashes[i], *ids[first + i]);
+      if (found[first + i] == nullptr ||
+          found[first + i]->id() == ids[first + i])
+        continue;  // most often the first with the tag
+      const int at = FindIn(*buckets[i], hashes[i], ids[first + i]);
       found[first + i] =
           at < 0 ? nullptr : &buckets[i]->records[static_cast<size_t>(at)];
     }
   }
-  return found;
 }
 
 void SampleTreeView::ForEach(
@@ -153,7 +149,7 @@ SampleRecord& SampleTree::Edit(absl::string_view id) {
   Bucket& bucket = WritableBucket(hash);
   bucket.tags.push_back(TagOf(hash));
   SampleRecord& made = bucket.records.emplace_back();
-  made.id = std::string(id);
+  made.name.assign(id.begin(), id.end());
   ++size_;
   return made;
 }
@@ -186,7 +182,7 @@ void SampleTree::Grow() {
       const bool ours = branch->generation == generation_ &&
                         bucket->generation == generation_;
       for (SampleRecord& record : bucket->records) {
-        const uint64_t hash = Hash(record.id);
+        const uint64_t hash = Hash(record.id());
         Bucket& to = WritableBucket(hash);
         to.tags.push_back(TagOf(hash));
         if (ours) {

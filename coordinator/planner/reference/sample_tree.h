@@ -13,9 +13,9 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -38,11 +38,15 @@ struct KeyOwner {
 };
 
 // Where one sample is. Invariant: it has a holding; the owner of a key holds
-// it.
+// it. What every planner reads stands in the record itself as far as it is of
+// usual size: another place in memory costs more than the bytes.
 struct SampleRecord {
-  std::string id;
-  std::vector<Holding> holdings;  // by rank, ascending
-  std::vector<KeyOwner> owners;   // one per owned key, in order of first owning
+  absl::string_view id() const { return {name.data(), name.size()}; }
+
+  absl::InlinedVector<char, 40> name;  // the id; as long as a UUID and a little
+  std::vector<Holding> holdings;       // by rank, ascending
+  // One per owned key, in order of first owning.
+  absl::InlinedVector<KeyOwner, 8> owners;
 };
 
 // A version of the tree. Copying it is cheap and shares all nodes.
@@ -50,9 +54,10 @@ class SampleTreeView {
  public:
   // Returns the record, or null; valid as long as this version is held.
   const SampleRecord* Find(absl::string_view id) const;
-  // Find() of many: has several on their way from memory at a time.
-  std::vector<const SampleRecord*> FindAll(
-      absl::Span<const std::string* const> ids) const;
+  // Find() of many, written to as many places: has several on their way from
+  // memory at a time, and leaves the newest in the nearest cache.
+  void FindAll(absl::Span<const absl::string_view> ids,
+               absl::Span<const SampleRecord*> found) const;
   // Calls `visit` with every record, in no particular order.
   void ForEach(absl::FunctionRef<void(const SampleRecord&)> visit) const;
   int64_t size() const { return size_; }
@@ -61,7 +66,8 @@ class SampleTreeView {
   static constexpr int kBranchBits = 8;
   struct Bucket {
     uint64_t generation = 0;
-    std::vector<uint32_t> tags;  // upper half of the hash of each record's id
+    // Upper half of the hash of each record's id.
+    absl::InlinedVector<uint32_t, 24> tags;
     std::vector<SampleRecord> records;
   };
   struct Branch {
@@ -90,7 +96,7 @@ class SampleTree : public SampleTreeView {
 
   // Returns a version that stays as it is now.
   SampleTreeView Seal();
-  // Returns the record to be written, made if it is not there (`id` set, all
+  // Returns the record to be written, made if it is not there (`name` set, all
   // else empty). Valid until the next call.
   SampleRecord& Edit(absl::string_view id);
   // Returns whether it was there.

@@ -38,10 +38,11 @@ StorageState StorageSnapshot::State() const {
         names.push_back(keys_->Name(key));
       }
       state.storages[static_cast<size_t>(holding.rank.value())].emplace_back(
-          record.id, std::move(names));
+          std::string(record.id()), std::move(names));
     }
     for (const KeyOwner& owner : record.owners) {
-      state.owners.emplace_back(record.id, keys_->Name(owner.key), owner.rank);
+      state.owners.emplace_back(std::string(record.id()),
+                                keys_->Name(owner.key), owner.rank);
     }
   });
   for (auto& storage : state.storages) {
