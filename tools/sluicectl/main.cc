@@ -61,6 +61,7 @@ int main(int argc, char** argv) {
   sluice::ctl::AddSampleCommands(app, chosen);
   sluice::ctl::AddTensorCommands(app, chosen);
   sluice::ctl::AddOfflineCommands(app, chosen);
+  sluice::ctl::AddTopologyCommands(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

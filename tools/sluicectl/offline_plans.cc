@@ -3,6 +3,7 @@
 #include "tools/sluicectl/offline_plans.h"
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -80,8 +81,10 @@ absl::Status Show(Context& context, const OfflineOutput& output,
                   const Topology& topology, const LinkTable& links) {
   SLUICE_RETURN_IF_ERROR(Draw(output, evaluation, topology));
   if (context.json()) {
-    Context::Print(EvaluationJson(title, evaluation, topology, links).dump(2) +
-                   "\n");
+    Context::Print(
+        EvaluationJson(title, evaluation, topology, links)
+            .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+        "\n");
   } else {
     Context::Print(EvaluationText(title, evaluation, topology, links));
   }

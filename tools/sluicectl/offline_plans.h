@@ -37,6 +37,8 @@ absl::Status PlanBatchOffline(Context& context,
 
 // plan reshard.
 void AddOfflineCommands(CLI::App& app, Action& chosen);
+// topology show, factors, answer.
+void AddTopologyCommands(CLI::App& app, Action& chosen);
 
 }  // namespace sluice::ctl
 

@@ -11,10 +11,15 @@
 #include "common/ids.h"
 #include "coordinator/planner/reference/redistribution.h"
 #include "coordinator/planner/reference/storage_tracker.h"
-#include "tests/golden/storage_json.h"
 #include "tests/golden/topics.h"
+#include "tools/reference_cases/storage_json.h"
 
 namespace sluice::golden {
+
+using reference_cases::ReadRequest;
+using reference_cases::ReadStorage;
+using reference_cases::WriteId;
+using reference_cases::WriteSteps;
 namespace {
 
 using coordinator::reference::CollectiveStep;

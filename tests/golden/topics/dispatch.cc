@@ -12,10 +12,16 @@
 #include "coordinator/planner/reference/redistribution.h"
 #include "coordinator/planner/reference/storage_tracker.h"
 #include "coordinator/planner/reference/tracker_update.h"
-#include "tests/golden/storage_json.h"
 #include "tests/golden/topics.h"
+#include "tools/reference_cases/storage_json.h"
 
 namespace sluice::golden {
+
+using reference_cases::ReadIds;
+using reference_cases::ReadStorage;
+using reference_cases::WriteIds;
+using reference_cases::WriteSteps;
+using reference_cases::WriteStorage;
 namespace {
 
 namespace reference = coordinator::reference;

@@ -4,10 +4,16 @@
 #include "coordinator/planner/reference/redistribution.h"
 #include "coordinator/planner/reference/storage_tracker.h"
 #include "coordinator/planner/reference/tracker_update.h"
-#include "tests/golden/storage_json.h"
 #include "tests/golden/topics.h"
+#include "tools/reference_cases/storage_json.h"
 
 namespace sluice::golden {
+
+using reference_cases::ReadRequest;
+using reference_cases::ReadStorage;
+using reference_cases::SortKeys;
+using reference_cases::WriteSteps;
+using reference_cases::WriteStorage;
 
 void CheckGatherScatter(CaseCheck& check) {
   namespace reference = coordinator::reference;

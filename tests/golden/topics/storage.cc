@@ -8,10 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "common/ids.h"
 #include "coordinator/planner/reference/storage_tracker.h"
-#include "tests/golden/storage_json.h"
 #include "tests/golden/topics.h"
+#include "tools/reference_cases/storage_json.h"
 
 namespace sluice::golden {
+
+using reference_cases::ReadIds;
+using reference_cases::WriteStorage;
 namespace {
 
 using coordinator::reference::StorageSnapshot;

@@ -1,4 +1,4 @@
-#include "tests/golden/storage_json.h"
+#include "tools/reference_cases/storage_json.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include "common/ids.h"
 #include "common/status_macros.h"
 
-namespace sluice::golden {
+namespace sluice::reference_cases {
 namespace {
 
 using coordinator::reference::CollectiveStep;
@@ -89,6 +89,20 @@ Json WriteId(const std::string& id) {
   return static_cast<int64_t>(bits ^ kSign);
 }
 
+std::string WithReadableIds(const std::string& message) {
+  constexpr size_t kLength = 9;
+  std::string out;
+  for (size_t i = 0; i < message.size();) {
+    if (message[i] != kInteger || i + kLength > message.size()) {
+      out.push_back(message[i++]);
+      continue;
+    }
+    out += WriteId(message.substr(i, kLength)).dump();
+    i += kLength;
+  }
+  return out;
+}
+
 Json WriteIds(absl::Span<const std::string> ids) {
   Json written = Json::array();
   for (const std::string& id : ids) written.push_back(WriteId(id));
@@ -162,4 +176,4 @@ Json WriteSteps(const RedistributionSteps& plan) {
   return steps;
 }
 
-}  // namespace sluice::golden
+}  // namespace sluice::reference_cases

@@ -1,8 +1,11 @@
-#ifndef SLUICE_TESTS_GOLDEN_STORAGE_JSON_H_
-#define SLUICE_TESTS_GOLDEN_STORAGE_JSON_H_
+#ifndef SLUICE_TOOLS_REFERENCE_CASES_STORAGE_JSON_H_
+#define SLUICE_TOOLS_REFERENCE_CASES_STORAGE_JSON_H_
 
-// Storages, ids and steps as the vectors write them.
+// Storages, ids and steps as the golden vectors write them
+// (tests/golden/vectors/README.md). Json members of another type throw
+// nlohmann::json::exception.
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -10,13 +13,16 @@
 #include "absl/types/span.h"
 #include "coordinator/planner/reference/redistribution.h"
 #include "coordinator/planner/reference/storage_tracker.h"
-#include "tests/golden/case_check.h"
 
-namespace sluice::golden {
+namespace sluice::reference_cases {
+
+using Json = nlohmann::json;
 
 // Ids are strings or integers, never both in a case. Integers are given to
 // Sluice as strings that sort as the numbers do.
 std::string ReadId(const Json& id);
+// Returns a message with such strings written as the integers they stand for.
+std::string WithReadableIds(const std::string& message);
 std::vector<std::string> ReadIds(const Json& ids);
 Json WriteId(const std::string& id);
 Json WriteIds(absl::Span<const std::string> ids);
@@ -33,6 +39,6 @@ Json SortKeys(Json state);
 coordinator::reference::RedistributionRequest ReadRequest(const Json& golden);
 Json WriteSteps(const coordinator::reference::RedistributionSteps& plan);
 
-}  // namespace sluice::golden
+}  // namespace sluice::reference_cases
 
-#endif  // SLUICE_TESTS_GOLDEN_STORAGE_JSON_H_
+#endif  // SLUICE_TOOLS_REFERENCE_CASES_STORAGE_JSON_H_

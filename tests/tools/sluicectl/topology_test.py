@@ -1,0 +1,100 @@
+"""The reference behaviours by command: every recorded answer, and bad input."""
+
+import json
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+SLUICECTL = "tools/sluicectl/sluicectl"
+VECTORS = pathlib.Path("tests/golden/vectors")
+
+# What an answer has to have of a case; a rank mapping's is in "expect".
+MEMBERS = {
+    "topology": ("world_size", "coords"),
+    "grid": ("world_size", "p2p_groups", "dp_groups", "created_groups"),
+    "factors": ("three_factors_sorted", "prime_factors"),
+    "storage": ("final",),
+    "gather_scatter": ("plan", "tracker_after"),
+    "bcast": ("plan", "stage_sizes"),
+    "datapack": ("groups", "partitions", "indices", "max_diff"),
+    "split": ("split_key", "lens", "forward_indices", "backward_indices",
+              "sizes", "partitions", "group_ids"),
+    "rank_mapping": ("stage1", "stage2", "regroup", "dst_ranks",
+                     "src_dp_ranks", "effective_comm_type"),
+    "rank_mapping_hep": ("stage1", "stage2", "routed", "regroup", "dst_ranks"),
+    "sync_groups": ("groups", "rounds", "batches"),
+}
+
+
+def ctl(*arguments):
+    return subprocess.run([SLUICECTL, *arguments], capture_output=True,
+                          text=True, check=False, timeout=60)
+
+
+class Topology(unittest.TestCase):
+
+    def test_every_recorded_answer_without_a_bug(self):
+        for topic, members in MEMBERS.items():
+            path = VECTORS / f"{topic}.json"
+            result = ctl("topology", "answer", topic, str(path))
+            self.assertEqual(result.returncode, 0, result.stderr)
+            answers = [json.loads(line) for line in result.stdout.splitlines()]
+            cases = json.loads(path.read_text())["cases"]
+            self.assertEqual(len(answers), len(cases))
+            compared = 0
+            for case, answer in zip(cases, answers):
+                self.assertEqual(case.get("id"), answer.get("id"))
+                expected = case.get("expect", case)
+                if "original_bug" in case or "right" in case:
+                    continue
+                for member in members:
+                    if member not in expected or "error" in expected:
+                        continue
+                    with self.subTest(topic=topic, id=case.get("id"),
+                                      member=member):
+                        self.assertEqual(expected[member],
+                                         answer.get(member, answer))
+                        compared += 1
+            self.assertGreater(compared, 0, topic)
+
+    def test_show(self):
+        result = ctl("topology", "show", "pipe=2,data=1,tensor=2", "--groups")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertEqual(lines[0], "rank  pipe data tensor")
+        self.assertEqual(lines[3], "2  1 0 0")
+        self.assertIn("groups along tensor\n  0 1\n  2 3\n", result.stdout)
+        self.assertIn("process groups, in order of creation", result.stdout)
+        answer = json.loads(
+            ctl("--json", "topology", "show", "a=2,b=3").stdout)
+        self.assertEqual(answer["world_size"], 6)
+        self.assertEqual(answer["coords"][4], [1, 1])
+        self.assertEqual(answer["comm_lists"]["a"], [[0, 3], [1, 4], [2, 5]])
+
+    def test_factors(self):
+        answer = json.loads(ctl("--json", "topology", "factors", "12").stdout)
+        self.assertEqual(answer["original_base_order_triples"],
+                         [[1, 1, 12], [1, 2, 6], [1, 3, 4], [2, 2, 3]])
+        self.assertEqual(answer["prime_factors"], [2, 2, 3])
+
+    def test_bad_input(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "case.json"
+            path.write_text(json.dumps({"axes": ["a"]}))
+            for arguments, code, word in (
+                (("show", "a=0"), 2, "a"),
+                (("show", "a=2", "--groups"), 2, "pipe"),
+                (("factors", "-1"), 2, "-1"),
+                (("answer", "topology", str(path)), 2, "dims"),
+                (("answer", "astrology", str(path)), 2, "rank_mapping"),
+                (("answer", "topology", "/no/such/file"), 4, "/no/such/file"),
+            ):
+                with self.subTest(arguments=arguments):
+                    result = ctl("topology", *arguments)
+                    self.assertEqual(result.returncode, code, result.stderr)
+                    self.assertIn(word, result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
