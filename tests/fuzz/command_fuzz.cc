@@ -8,6 +8,7 @@
 #include "common/command.h"
 #include "common/convert_command.h"
 #include "common/layout.h"
+#include "google/protobuf/stubs/logging.h"
 #include "proto/sluice/v1/command.pb.h"
 #include "tests/fuzz/fuzz_target.h"
 
@@ -15,6 +16,8 @@ namespace sluice {
 namespace {
 
 void Run(const uint8_t* data, size_t size) {
+  // Text that is no UTF-8 is refused and logged each time.
+  static const google::protobuf::LogSilencer silencer;
   v1::Command proto;
   if (!proto.ParseFromArray(data, static_cast<int>(size))) return;
   const absl::StatusOr<Command> command = FromProto(proto);

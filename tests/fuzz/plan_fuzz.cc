@@ -8,6 +8,7 @@
 #include "common/convert_plan.h"
 #include "common/plan.h"
 #include "coordinator/planner/planners.h"
+#include "google/protobuf/stubs/logging.h"
 #include "proto/sluice/v1/plan.pb.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/small_cluster.h"
@@ -37,6 +38,8 @@ void Validate(const PlanPart& part) {
 }
 
 void Run(const uint8_t* data, size_t size) {
+  // Text that is no UTF-8 is refused and logged each time.
+  static const google::protobuf::LogSilencer silencer;
   v1::PlanPart proto;
   if (!proto.ParseFromArray(data, static_cast<int>(size))) return;
   const absl::StatusOr<PlanPart> part = FromProto(proto);
