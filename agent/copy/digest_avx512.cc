@@ -9,6 +9,11 @@
 
 #include <immintrin.h>
 
+// GCC 12 takes the undefined lanes of its own intrinsics for mistakes.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 #define SLUICE_AVX512 __attribute__((target("avx512f")))
 #define SLUICE_AVX512_INLINE \
   __attribute__((target("avx512f"), always_inline)) inline

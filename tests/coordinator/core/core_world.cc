@@ -342,7 +342,8 @@ Layout RowLayout() {
   layout.replica_axes = {"data"};
   LayoutRule rule;
   rule.pattern = "*";
-  rule.splits = {DimSplit{.dim = 0, .axes = {"tensor"}, .sizes = {}}};
+  rule.splits = {
+      DimSplit{.dim = 0, .axes = {"tensor"}, .sizes = {}, .parts = {}}};
   layout.rules = {rule};
   return layout;
 }
