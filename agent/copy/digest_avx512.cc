@@ -1,7 +1,9 @@
 #include "agent/copy/digest_avx512.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <numeric>
 
 #include "agent/copy/digest_fold.h"
 
@@ -40,6 +42,14 @@ struct LineSums {
   __m512i even0, odd0, even1, odd1;
 };
 
+// Modulo 2^64. GCC's _mm512_reduce_add_epi64 adds signed elements, whose
+// overflow is undefined.
+SLUICE_AVX512_INLINE uint64_t SumOfElements(__m512i v) {
+  alignas(64) std::array<uint64_t, 8> element;
+  _mm512_store_si512(element.data(), v);
+  return std::accumulate(element.begin(), element.end(), uint64_t{0});
+}
+
 // Adds the words of `lines` whole lines that start at byte `offset` of the
 // block, a multiple of 4.
 SLUICE_AVX512_INLINE void AddLines(const std::byte* p, int64_t lines,
@@ -59,10 +69,8 @@ SLUICE_AVX512_INLINE void AddLines(const std::byte* p, int64_t lines,
     v.odd1 = _mm512_add_epi64(
         v.odd1, _mm512_mul_epu32(odd, _mm512_srli_epi64(key1, 32)));
   }
-  sums.sum[0] += static_cast<uint64_t>(
-      _mm512_reduce_add_epi64(_mm512_add_epi64(v.even0, v.odd0)));
-  sums.sum[1] += static_cast<uint64_t>(
-      _mm512_reduce_add_epi64(_mm512_add_epi64(v.even1, v.odd1)));
+  sums.sum[0] += SumOfElements(_mm512_add_epi64(v.even0, v.odd0));
+  sums.sum[1] += SumOfElements(_mm512_add_epi64(v.even1, v.odd1));
 }
 
 // Adds `n` bytes that start at `offset` of the sums' block and stay inside it.
