@@ -27,8 +27,6 @@ std::ostream& operator<<(std::ostream& os, OperationState state) {
       return os << "voted";
     case OperationState::kFailed:
       return os << "failed";
-    case OperationState::kCommitted:
-      return os << "committed";
     case OperationState::kStopped:
       return os << "stopped";
   }

@@ -2,7 +2,7 @@
 #define SLUICE_AGENT_CORE_OPERATION_TABLE_H_
 
 // The operations this agent takes part in, from Prepare (or Load, ReadDigests)
-// until the coordinator releases them.
+// until the coordinator commits or releases them.
 
 #include <cstdint>
 #include <map>
@@ -26,15 +26,16 @@ namespace sluice::agent {
 enum class OperationType { kParameters, kSamples, kLoad, kDigests };
 
 // waiting -> binding (1) -> prepared (2) -> running (3) -> voted (4)
-//   -> committed (5) -> released (6)
+//   -> committed and forgotten (5)
 // binding, prepared, running -> stopping (7) -> failed or stopped (8)
 // running -> failed (9); voted, failed -> stopped (10) -> released (6)
 //
 // 1 memory is free: the host binds (a load or reading of digests runs at once);
 // 2 the host has; 3 Execute; 4 complete and verified: only the coordinator
-// decides now; 5 Commit; 6 Release; 7 Abort, or the own deadline, or a new
-// epoch; 8 nothing touches memory any more, at the agent's own will (failed) or
-// the coordinator's (stopped); 9 the executor failed; 10 Abort.
+// decides now; 5 Commit: all have voted, so nobody reads from another any more;
+// 6 Release; 7 Abort, or the own deadline, or a new epoch; 8 nothing touches
+// memory any more, at the agent's own will (failed) or the coordinator's
+// (stopped); 9 the executor failed; 10 Abort.
 enum class OperationState {
   kWaiting,
   kBinding,
@@ -43,7 +44,6 @@ enum class OperationState {
   kStopping,
   kVoted,
   kFailed,
-  kCommitted,
   kStopped,
 };
 
@@ -70,7 +70,8 @@ struct Operation {
   std::string directory;  // kLoad
 
   // What is bound: the copy read, the copies written by placement index (null
-  // placement: none here), memory held until Release.
+  // placement: none here), memory held until Commit or
+  // Release.
   CopyRef source;
   std::vector<CopyRef> destinations;
   bool targets_taken = false;
@@ -97,7 +98,6 @@ struct Operation {
   // Whether something may still happen to memory, or is not decided.
   bool active() const {
     return state != OperationState::kFailed &&
-           state != OperationState::kCommitted &&
            state != OperationState::kStopped;
   }
 };
@@ -115,8 +115,8 @@ class OperationTable {
   std::map<OperationId, Operation>& all() { return operations_; }
   const std::map<OperationId, Operation>& all() const { return operations_; }
 
-  // Remembers (for a while) that a released operation was committed, so that a
-  // later coordinator's Commit is answered.
+  // Remembers (for a while) that an operation was committed, so that a Commit
+  // that is sent again is answered.
   void NoteCommitted(OperationId id);
   bool WasCommitted(OperationId id) const { return committed_.count(id) > 0; }
 

@@ -110,7 +110,6 @@ void Stop(CoreState& state, Operation& operation, const absl::Status& reason) {
     case OperationState::kStopping:
     case OperationState::kVoted:
     case OperationState::kFailed:
-    case OperationState::kCommitted:
     case OperationState::kStopped:
       return;
   }
@@ -128,7 +127,8 @@ void Commit(CoreState& state, Operation& operation, Version version) {
     if (sample.landing != nullptr) state.samples.Insert(sample.landing);
   }
   operation.targets_taken = false;
-  operation.state = OperationState::kCommitted;
+  state.operations.NoteCommitted(operation.id);
+  Drop(state, operation);
 }
 
 void Abort(CoreState& state, Operation& operation, const absl::Status& reason) {
@@ -155,12 +155,6 @@ void Abort(CoreState& state, Operation& operation, const absl::Status& reason) {
     case OperationState::kFailed:
     case OperationState::kStopped:
       BecomeStopped(state, operation);
-      return;
-    case OperationState::kCommitted:
-      // A later coordinator that does not know of it any more ends it so; what
-      // was published stays.
-      state.out.Tell(StoppedEvent{operation.id});
-      Drop(state, operation);
       return;
   }
 }
@@ -193,7 +187,7 @@ void OnCommit(CoreState& state, const Command& command,
     }
   } else if (operation->state == OperationState::kVoted) {
     Commit(state, *operation, commit.version);
-  } else if (operation->state != OperationState::kCommitted) {
+  } else {
     outcome = WrongState(state, *operation, "committed");
   }
   Answer(state, command.epoch, command.id, outcome);
@@ -362,9 +356,6 @@ void Drop(CoreState& state, Operation& operation) {
   if (operation.has_execution) state.out.Add(ReleaseExecution{operation.id});
   for (const BufferId buffer : operation.held_buffers) {
     state.buffers.Unhold(buffer);
-  }
-  if (operation.state == OperationState::kCommitted) {
-    state.operations.NoteCommitted(operation.id);
   }
   state.operations.Erase(operation.id);
 }

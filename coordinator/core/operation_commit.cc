@@ -5,8 +5,8 @@
 //    abort.
 // 2. It is durable: the operation is committed whatever happens. Commit goes to
 //    all agents; the ledger keeps who has not confirmed.
-// 3. An agent confirms: what it published or inserted becomes visible here, it
-//    is released.
+// 3. An agent confirms: what it published or inserted becomes visible here, and
+//    it has let go of the operation.
 // 4. All live agents have confirmed, or the time is over: the caller is told.
 //    Who is still missing gets its Commit when it comes back.
 
@@ -90,7 +90,7 @@ void OperationTracker::OnCommitAnswered(Rank rank, OperationId id,
     }
     d_.decisions.Confirm(id, rank);
   }
-  d_.agents.Send(rank, ReleaseCommand{id});
+  if (!outcome.ok()) d_.agents.Send(rank, ReleaseCommand{id});
   d_.agents.FreeStaging(rank, id);
   Wake();
   Operation* op = FindRunning(id);

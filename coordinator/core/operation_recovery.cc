@@ -2,7 +2,7 @@
 // coordinator agree about what is under way.
 //
 // What an agent lists is one of three things: running here - it goes on;
-// decided - it gets its Commit, or its Release if it has committed; neither -
+// decided - it gets its Commit, unless it has committed; neither -
 // it was aborted, or belonged to a coordinator that ended before it decided.
 
 #include <algorithm>

@@ -5,8 +5,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "common/status_macros.h"
+#include "tests/integration/test_cluster.h"
 #include "tools/checkpoint_generator/values.h"
 
 namespace sluice::testing {
@@ -100,6 +103,24 @@ absl::Status SampleSet::Check(Worker& worker, int first, int last) const {
           std::memcmp(view.data, expected.data(), expected.size()) != 0) {
         return absl::DataLossError(absl::StrCat(name, ": wrong bytes"));
       }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SampleSet::AwaitDropped(Worker& worker, int first,
+                                     int last) const {
+  const absl::Time deadline = absl::Now() + kPatience;
+  for (int i = first; i < last;) {
+    const absl::Status held = Check(worker, i, i + 1);
+    if (absl::IsNotFound(held)) {
+      ++i;
+    } else if (!held.ok()) {
+      return held;
+    } else if (absl::Now() > deadline) {
+      return absl::DeadlineExceededError(absl::StrCat(Id(i), " is still held"));
+    } else {
+      absl::SleepFor(absl::Milliseconds(1));
     }
   }
   return absl::OkStatus();

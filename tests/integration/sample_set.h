@@ -32,6 +32,10 @@ class SampleSet {
   // Whether a worker's agent holds samples [first, last) with all their bytes.
   // Errors: NOT_FOUND; DATA_LOSS - sample, key and byte are named.
   absl::Status Check(Worker& worker, int first, int last) const;
+  // Waits until a worker's agent, told to drop samples [first, last), has done
+  // so: Clear answers when the catalogue has forgotten them. Errors:
+  // DEADLINE_EXCEEDED; whatever else the agent answers.
+  absl::Status AwaitDropped(Worker& worker, int first, int last) const;
 
   // Samples [first, last) with all keys for these agents.
   v1::Want WantOf(const std::vector<std::string>& agents, int first,

@@ -58,10 +58,10 @@ TEST_CASE("a sync fills the copy that is not published and the commit flips",
 
   const Effects committed = t.agent.Send(CommitCommand{kSync, Version(2)});
   CHECK(committed.Of<TellVersion>().at(0).version == Version(2));
+  CHECK(committed.Of<ReleaseExecution>().size() == 1);
   const auto copies = t.agent.CopiesOf("dst");
   CHECK(copies[0] == CopyInventory{CopyState::kPublished, Version(1), {}, 0});
   CHECK(copies[1] == CopyInventory{CopyState::kPublished, Version(2), {}, 0});
-  CHECK(t.agent.Send(ReleaseCommand{kSync}).Of<ReleaseExecution>().size() == 1);
   CHECK(t.agent.Inventory().operations.empty());
 }
 
@@ -230,9 +230,6 @@ TEST_CASE("a commit is repeatable, also by a later coordinator",
   CHECK_THAT(t.agent.Ask(CommitCommand{kSync, Version(2)}), IsOk());
   t.agent.Reconnect(Epoch(2));
   CHECK_THAT(t.agent.Ask(CommitCommand{kSync, Version(2)}), IsOk());
-  CHECK_THAT(t.agent.Ask(ReleaseCommand{kSync}), IsOk());
-  t.agent.Reconnect(Epoch(3));
-  CHECK_THAT(t.agent.Ask(CommitCommand{kSync, Version(2)}), IsOk());
   CHECK_THAT(t.agent.Ask(CommitCommand{OperationId(99), Version(2)}),
              StatusIs(absl::StatusCode::kNotFound));
 }
@@ -287,7 +284,6 @@ TEST_CASE("a sync waits for the pin of the copy it overwrites",
   PinRequest pin{t.agent.NewCall(), session, "m", "dst", Version(1), {}};
   const PinId pinned = t.agent.Do(pin).BodyOf<PinReply>(pin.call).pin;
   t.agent.Must(CommitCommand{kSync, Version(2)});
-  t.agent.Must(ReleaseCommand{kSync});
 
   const OperationId next(21);
   const Effects waits =
@@ -326,17 +322,17 @@ TEST_CASE("a sync waits for the pin of the copy it overwrites",
 TEST_CASE("a sync waits for the operation that reads the copy it overwrites",
           "[agent][core]") {
   Synced t;
-  // "dst" version 1 is read by an operation that is not released.
+  // "dst" version 1 is read by an operation that is not decided.
   const PlacementRef other = t.agent.Define("other", Storage::kArena);
   t.agent.SyncToVote(OperationId(10), t.dst, other, Version(1));
-  t.agent.Must(CommitCommand{OperationId(10), Version(1)});
   t.agent.SyncToVote(kSync, t.src, t.dst, Version(2));
   t.agent.Must(CommitCommand{kSync, Version(2)});
 
   t.agent.Send(testing::Prepare(OperationId(21), t.src, {t.dst}, Version(2)));
   const CommandId id = t.agent.last_command();
-  const Effects released = t.agent.Send(ReleaseCommand{OperationId(10)});
-  CHECK(released.ResultOf(id) == absl::OkStatus());
+  const Effects committed =
+      t.agent.Send(CommitCommand{OperationId(10), Version(1)});
+  CHECK(committed.ResultOf(id) == absl::OkStatus());
 }
 
 TEST_CASE("a member that receives nothing is published with the others",
@@ -378,7 +374,6 @@ TEST_CASE("an overwritten version's digests are forgotten", "[agent][core]") {
   Synced t;
   t.agent.SyncToVote(kSync, t.src, t.dst, Version(2));
   t.agent.Must(CommitCommand{kSync, Version(2)});
-  t.agent.Must(ReleaseCommand{kSync});
   const Effects prepared = t.agent.Send(
       testing::Prepare(OperationId(21), t.src, {t.dst}, Version(2)));
   const auto forgotten = prepared.Of<ForgetContent>();

@@ -105,7 +105,6 @@ TEST_CASE("the previous version can be pinned until it is overwritten",
   Reader t;
   t.agent.SyncToVote(kSync, t.src, t.dst, Version(2));
   t.agent.Must(CommitCommand{kSync, Version(2)});
-  t.agent.Must(ReleaseCommand{kSync});
   const PinRequest old = t.Pin(1);
   const PinReply pinned = t.agent.Do(old).BodyOf<PinReply>(old.call);
   CHECK(pinned.version == Version(1));

@@ -213,7 +213,7 @@ TEST_CASE("what a dead worker reserved is dropped, what it committed is not",
   CHECK_THAT(t.TryReserve({Entry("reserved", "a", 3)}), IsOk());
 }
 
-TEST_CASE("a cleared sample is invisible at once and freed at the release",
+TEST_CASE("a cleared sample is invisible at once and freed at the commit",
           "[agent][core]") {
   Producer t;
   const SampleEntry entry = Entry("s1", "a", 3);
@@ -223,10 +223,10 @@ TEST_CASE("a cleared sample is invisible at once and freed at the release",
   const Effects cleared = t.agent.Send(ClearSamplesCommand{{"s1"}, {}});
   CHECK(cleared.Of<FreeBuffer>().empty());
   CHECK_THAT(t.Get({"s1"}), StatusIs(absl::StatusCode::kNotFound));
-  t.agent.Do(ExecutionDoneEvent{kMove, absl::OkStatus(), {}, kNoRank});
-  CHECK(t.agent.Send(CommitCommand{kMove, {}}).Of<FreeBuffer>().empty());
-  const Effects released = t.agent.Send(ReleaseCommand{kMove});
-  CHECK(released.Of<FreeBuffer>().size() == 1);
+  const ExecutionDoneEvent done{kMove, absl::OkStatus(), {}, kNoRank};
+  CHECK(t.agent.Do(done).Of<FreeBuffer>().empty());
+  const Effects committed = t.agent.Send(CommitCommand{kMove, {}});
+  CHECK(committed.Of<FreeBuffer>().size() == 1);
 }
 
 TEST_CASE("keys are cleared alone", "[agent][core]") {
@@ -247,7 +247,6 @@ TEST_CASE("received samples are visible with the commit", "[agent][core]") {
   CHECK_THAT(t.Get({"s1"}), StatusIs(absl::StatusCode::kNotFound));
   SECTION("and stay") {
     t.agent.Must(CommitCommand{kMove, {}});
-    t.agent.Must(ReleaseCommand{kMove});
     CHECK_THAT(t.Get({"s1"}), IsOk());
     CHECK(t.agent.Inventory().owned == std::vector<bool>{false});
   }
@@ -273,7 +272,6 @@ TEST_CASE("a sample that comes back lands beside the one that is read",
   t.agent.Must(ExecuteCommand{kMove});
   t.agent.Do(ExecutionDoneEvent{kMove, absl::OkStatus(), {}, kNoRank});
   t.agent.Must(CommitCommand{kMove, {}});
-  t.agent.Must(ReleaseCommand{kMove});
   // The first one stays, and is still owned.
   CHECK(t.agent.Inventory().owned == std::vector<bool>{true});
 }

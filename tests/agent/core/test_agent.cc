@@ -190,7 +190,6 @@ void TestAgent::Load(const PlacementRef& ref, OperationId operation,
   Must(LoadCommand{operation, ref, "/c", absl::Minutes(1)});
   Do(LoadDoneEvent{operation, absl::OkStatus(), {}});
   Must(CommitCommand{operation, version});
-  Must(ReleaseCommand{operation});
 }
 
 void TestAgent::SyncToVote(OperationId operation, const PlacementRef& source,

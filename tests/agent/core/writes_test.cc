@@ -213,10 +213,13 @@ TEST_CASE("a bracket waits for the operations that read", "[agent][core]") {
   t.agent.SyncToVote(OperationId(20), t.src, t.dst, Version(1));
   const BeginWriteRequest begin = t.Begin();
   CHECK_FALSE(t.agent.Do(begin).StatusOf(begin.call).has_value());
-  SECTION("until they are released") {
-    CHECK_FALSE(t.agent.Send(CommitCommand{OperationId(20), Version(1)})
-                    .StatusOf(begin.call)
-                    .has_value());
+  SECTION("until they are committed") {
+    CHECK(t.agent.Send(CommitCommand{OperationId(20), Version(1)})
+              .StatusOf(begin.call) == absl::OkStatus());
+  }
+  SECTION("until they are aborted and released") {
+    const AbortCommand abort{OperationId(20), absl::AbortedError("test")};
+    CHECK_FALSE(t.agent.Send(abort).StatusOf(begin.call).has_value());
     CHECK(t.agent.Send(ReleaseCommand{OperationId(20)}).StatusOf(begin.call) ==
           absl::OkStatus());
   }
@@ -234,7 +237,6 @@ TEST_CASE("a bracket waits for the operations that read", "[agent][core]") {
   SECTION("or its caller goes") {
     t.agent.Do(CallerGoneEvent{begin.call});
     t.agent.Send(CommitCommand{OperationId(20), Version(1)});
-    t.agent.Send(ReleaseCommand{OperationId(20)});
     CHECK(t.Held().state == CopyState::kPublished);
   }
 }

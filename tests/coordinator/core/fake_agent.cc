@@ -237,6 +237,7 @@ absl::Status FakeAgent::OnCommit(const CommitCommand& commit) {
       copy = {CopyState::kPublished, commit.version, OperationId(), 0};
     }
   }
+  operations.erase(commit.operation);
   const Work& work = work_[commit.operation];
   if (work.part != nullptr) {
     for (const Transfer& transfer : work.part->transfers) {
