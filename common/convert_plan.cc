@@ -40,11 +40,19 @@ absl::Status ParseContent(const v1::Transfer& proto, Transfer& transfer) {
         " runs of tensors and ", proto.samples_size(), " samples"));
   }
   if (!tensors) {
+    if (proto.wire_dtype() != v1::DTYPE_UNSPECIFIED) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("wire_dtype: expected none for samples, found ",
+                       static_cast<int>(proto.wire_dtype())));
+    }
     SLUICE_RETURN_IF_ERROR(
         CheckCount("samples", proto.samples_size(), kMaxSampleEntries));
     transfer.samples.assign(proto.samples().begin(), proto.samples().end());
     return absl::OkStatus();
   }
+  const absl::StatusOr<DType> wire = FromProto(proto.wire_dtype());
+  if (!wire.ok()) return Annotate(wire.status(), "wire_dtype");
+  transfer.wire_dtype = *wire;
   SLUICE_ASSIGN_OR_RETURN(transfer.params.box, FromProto(proto.box()));
   SLUICE_RETURN_IF_ERROR(ParseRepeated("tensors", proto.tensors(), kMaxTensors,
                                        kParse, transfer.params.tensors));
@@ -113,6 +121,7 @@ v1::Transfer ToProto(const Transfer& transfer) {
     proto.set_reads_after(*transfer.reads_after);
   }
   proto.set_bytes(transfer.bytes);
+  proto.set_wire_dtype(ToProto(transfer.wire_dtype));
   if (!transfer.params.tensors.empty()) {
     *proto.mutable_box() = ToProto(transfer.params.box);
     AppendProtos(transfer.params.tensors, *proto.mutable_tensors());

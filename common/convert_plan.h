@@ -33,7 +33,8 @@ absl::StatusOr<TransferKind> FromProto(v1::TransferKind proto);
 absl::StatusOr<LinkClass> FromProto(v1::LinkClass proto);
 absl::StatusOr<LinkBytes> FromProto(const v1::LinkBytes& proto);
 absl::StatusOr<TensorRun> FromProto(const v1::TensorRun& proto);
-// Tensors or samples, not both and not neither.
+// Tensors or samples, not both and not neither; a wire type for tensors and
+// none for samples.
 absl::StatusOr<Transfer> FromProto(const v1::Transfer& proto);
 // Also: ids and reads_after are below num_plan_transfers, sample indices below
 // the number of entries.

@@ -61,6 +61,9 @@ void AddTransfer(const Transfer& transfer, StableHash& hash) {
                ? static_cast<int64_t>(*transfer.reads_after)
                : int64_t{-1});
   hash.Add(transfer.bytes);
+  if (transfer.wire_dtype != DType::kUnspecified) {
+    hash.Add(static_cast<int32_t>(transfer.wire_dtype));
+  }
   hash.Add(static_cast<int32_t>(transfer.params.box.rank()));
   for (const Interval& dim : transfer.params.box.dims()) {
     hash.Add(dim.lo);

@@ -18,7 +18,7 @@
 
 namespace sluice {
 
-enum class TransferKind {
+enum class TransferKind : uint8_t {
   kUnspecified = 0,
   kLocalCopy = 1,  // source == destination
   kSendRecv = 2,
@@ -28,7 +28,7 @@ enum class TransferKind {
 };
 
 // How far apart source and destination are; decided by agents' node names.
-enum class LinkClass {
+enum class LinkClass : uint8_t {
   kSameDevice = 0,    // same agent
   kSameNode = 1,      // mapped memory
   kBetweenNodes = 2,  // network
@@ -44,7 +44,8 @@ struct TensorRun {
   friend bool operator==(const TensorRun&, const TensorRun&) = default;
 };
 
-// One box pattern over an index set of tensors of equal shape and dtype.
+// One box pattern over an index set of tensors of equal shape, which the source
+// holds in one element type and the destination in one.
 struct ParamBundle {
   Box box;
   std::vector<TensorRun> tensors;
@@ -70,17 +71,22 @@ struct Transfer {
   uint32_t id = 0;  // position in TransferPlan::transfers
   int32_t round = 0;
   TransferKind kind = TransferKind::kUnspecified;
+  LinkClass link = LinkClass::kSameDevice;
   uint32_t collective = 0;  // 0 = none
   Rank source = kNoRank;
   Rank destination = kNoRank;
-  LinkClass link = LinkClass::kSameDevice;
   // Which of the operation's destination placements is written (parameters).
   int32_t destination_placement = 0;
+  // The element type in which parameters cross; kUnspecified for samples. A
+  // side that holds another type converts: the source before it sends and
+  // digests, the destination when it has received. A relay's is that of the
+  // transfer it reads after.
+  DType wire_dtype = DType::kUnspecified;
   // The source reads what this earlier transfer delivered to it in its
   // destination placement (a relay); nullopt = it reads what it had at start.
   // A relayed box is contained in the box that transfer delivered.
   std::optional<uint32_t> reads_after;
-  int64_t bytes = 0;  // bytes on the wire: bundle expanded
+  int64_t bytes = 0;  // on the wire: bundle expanded, in wire_dtype
   // Exactly one of the two is used.
   ParamBundle params;
   std::vector<uint32_t> samples;  // indices into the plan's or part's entries

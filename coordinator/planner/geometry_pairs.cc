@@ -129,6 +129,7 @@ absl::StatusOr<std::vector<GeometryPair>> PairGeometries(
       if (inserted) {
         GeometryPair& pair = out.emplace_back();
         pair.destination_placement = static_cast<int32_t>(p);
+        pair.wire_dtype = model.tensors[t].dtype;
         if (from >= 0) pair.sources = source.ways[static_cast<size_t>(from)];
         pair.destinations = destination.ways[static_cast<size_t>(to)];
       }

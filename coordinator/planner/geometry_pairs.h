@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/box.h"
+#include "common/dtype.h"
 #include "common/ids.h"
 #include "coordinator/planner/planner_inputs.h"
 #include "coordinator/planner/rank_sets.h"
@@ -22,7 +23,9 @@ struct HeldBox {
 
 struct GeometryPair {
   int32_t destination_placement = 0;
-  std::vector<TensorIndex> tensors;  // ascending; equal shape and dtype
+  // Ascending; equal in shape, and in the type in which they cross.
+  std::vector<TensorIndex> tensors;
+  DType wire_dtype = DType::kUnspecified;
   // Distinct boxes, ordered; those of different entries may overlap. Sources
   // are ranks of the input's source replicas only.
   std::vector<HeldBox> sources;

@@ -103,7 +103,8 @@ class RedistributionValidator {
 
   absl::Status CheckTransfer(const Transfer& transfer) {
     if (!(transfer.params == ParamBundle{}) ||
-        transfer.destination_placement != 0) {
+        transfer.destination_placement != 0 ||
+        transfer.wire_dtype != DType::kUnspecified) {
       return PlanFault(transfer, "a plan of samples names parameters");
     }
     if (transfer.samples.empty()) return PlanFault(transfer, "moves no sample");

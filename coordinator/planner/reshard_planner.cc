@@ -76,8 +76,8 @@ class ReshardPlanning {
     CutDemands();
     DraftLegs();
     TransferPlan plan;
-    plan.transfers = AssembleTransfers(*input_.model, input_.topology, pairs_,
-                                       pieces_, drafts_);
+    plan.transfers =
+        AssembleTransfers(input_.topology, pairs_, pieces_, drafts_);
     SLUICE_RETURN_IF_ERROR(CheckTransferLimit(plan.transfers.size(), limits));
     plan.certificate = MakeCertificate(input_.topology, plan.transfers,
                                        LowerBound(), /*wasted_bytes=*/0);
@@ -163,9 +163,9 @@ class ReshardPlanning {
     for (const auto& [ranks, boxes] : alike) {
       const auto& [holders, takers] = ranks;
       for (const MergedBox& merged : MergeBoxes(boxes)) {
-        cells_.push_back({index, merged.box, holders, takers,
-                          sets_.Minus(takers, holders),
-                          merged.box.num_elements() * ByteSize(tensor.dtype)});
+        cells_.push_back(
+            {index, merged.box, holders, takers, sets_.Minus(takers, holders),
+             merged.box.num_elements() * ByteSize(pair.wire_dtype)});
       }
     }
     return absl::OkStatus();
@@ -237,8 +237,7 @@ class ReshardPlanning {
         std::clamp<int64_t>(CeilDiv(per_tensor, chunk), 1, kMaxSlices);
     for (const Box& box : Slice(cell.box, slices)) {
       const int64_t bytes =
-          box.num_elements() *
-          ByteSize(input_.model->tensor(pair(cell.pair).tensors[0]).dtype);
+          box.num_elements() * ByteSize(pair(cell.pair).wire_dtype);
       for (int64_t first = 0; first < count; first += step) {
         const int64_t last = std::min(first + step, count);
         pieces_.push_back({cell.pair, static_cast<int32_t>(first),

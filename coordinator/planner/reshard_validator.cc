@@ -107,6 +107,12 @@ class ReshardValidator {
       return PlanFault(transfer, absl::StrCat(Where(model_, tensors[0], box),
                                               ": empty or not inside"));
     }
+    if (transfer.wire_dtype != first.dtype) {
+      return PlanFault(
+          transfer, absl::StrCat("tensor \"", first.name, "\" crosses as ",
+                                 DTypeName(transfer.wire_dtype), ": expected ",
+                                 DTypeName(first.dtype)));
+    }
     int64_t bytes = 0;
     if (__builtin_mul_overflow(box.num_elements() * ByteSize(first.dtype),
                                std::ssize(tensors), &bytes) ||

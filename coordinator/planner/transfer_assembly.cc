@@ -19,11 +19,9 @@ struct Bundle {
 
 class Assembler {
  public:
-  Assembler(const ModelSpec& model, const Topology& topology,
-            const std::vector<GeometryPair>& pairs,
+  Assembler(const Topology& topology, const std::vector<GeometryPair>& pairs,
             const std::vector<Piece>& pieces, absl::Span<const Draft> drafts)
-      : model_(model),
-        topology_(topology),
+      : topology_(topology),
         pairs_(pairs),
         pieces_(pieces),
         drafts_(drafts),
@@ -168,12 +166,11 @@ class Assembler {
     }
     int64_t count = 0;
     for (const auto& [first, last] : ranges) count += last - first;
-    transfer.bytes = box.num_elements() *
-                     ByteSize(model_.tensor(pair.tensors[0]).dtype) * count;
+    transfer.wire_dtype = pair.wire_dtype;
+    transfer.bytes = box.num_elements() * ByteSize(pair.wire_dtype) * count;
     transfer.params = {box, runs_.Runs(list, pair.tensors, ranges)};
   }
 
-  const ModelSpec& model_;
   const Topology& topology_;
   const std::vector<GeometryPair>& pairs_;
   const std::vector<Piece>& pieces_;
@@ -226,12 +223,11 @@ void Permute(const std::vector<OrderKey>& order,
 
 }  // namespace
 
-std::vector<Transfer> AssembleTransfers(const ModelSpec& model,
-                                        const Topology& topology,
+std::vector<Transfer> AssembleTransfers(const Topology& topology,
                                         const std::vector<GeometryPair>& pairs,
                                         const std::vector<Piece>& pieces,
                                         absl::Span<const Draft> drafts) {
-  return Assembler(model, topology, pairs, pieces, drafts).Run();
+  return Assembler(topology, pairs, pieces, drafts).Run();
 }
 
 void OrderAndNumber(int32_t num_ranks, std::vector<Transfer>& transfers) {

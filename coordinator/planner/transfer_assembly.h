@@ -36,8 +36,7 @@ struct Draft {
 
 // Returns the transfers of a parameter plan. What a relay reads lies inside
 // what its parent's transfer delivers.
-std::vector<Transfer> AssembleTransfers(const ModelSpec& model,
-                                        const Topology& topology,
+std::vector<Transfer> AssembleTransfers(const Topology& topology,
                                         const std::vector<GeometryPair>& pairs,
                                         const std::vector<Piece>& pieces,
                                         absl::Span<const Draft> drafts);

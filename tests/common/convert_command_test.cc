@@ -55,6 +55,7 @@ PrepareCommand Prepare() {
   transfer.kind = TransferKind::kLocalCopy;
   transfer.source = transfer.destination = Rank(0);
   transfer.bytes = 64;
+  transfer.wire_dtype = DType::kBF16;
   transfer.params = {Box({{0, 8}, {0, 4}}), {{0, 1, 1}}};
   prepare.part = part;
   prepare.source = {"policy", "trainer", 3};

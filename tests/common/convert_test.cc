@@ -67,6 +67,7 @@ v1::Transfer TransferProto() {
   proto.set_bytes(64);
   proto.mutable_box()->add_lo(0);
   proto.mutable_box()->add_hi(8);
+  proto.set_wire_dtype(v1::DTYPE_BF16);
   v1::TensorRun& run = *proto.add_tensors();
   run.set_first(2);
   run.set_count(4);
@@ -396,6 +397,7 @@ TEST_CASE("plans survive the wire", "[convert]") {
   v1::Transfer& samples = *part.add_transfers() = TransferProto();
   samples.clear_box();
   samples.clear_tensors();
+  samples.clear_wire_dtype();
   samples.clear_reads_after();
   samples.add_samples(0);
   *part.add_entries() = EntryProto();
@@ -437,8 +439,18 @@ TEST_CASE("a malformed transfer is refused", "[convert]") {
   SECTION("reads_after beyond the plan") { transfer.set_reads_after(2); }
   SECTION("neither tensors nor samples") { transfer.clear_tensors(); }
   SECTION("tensors and samples") { transfer.add_samples(0); }
+  SECTION("no wire type") { transfer.clear_wire_dtype(); }
+  SECTION("unknown wire type") {
+    transfer.set_wire_dtype(static_cast<v1::DType>(99));
+  }
+  SECTION("a wire type for samples") {
+    transfer.clear_tensors();
+    transfer.add_samples(0);
+    *part.add_entries() = EntryProto();
+  }
   SECTION("an entry that is not there") {
     transfer.clear_tensors();
+    transfer.clear_wire_dtype();
     transfer.add_samples(0);
   }
   SECTION("a run of none") { transfer.mutable_tensors(0)->set_count(0); }

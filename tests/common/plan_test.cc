@@ -111,6 +111,7 @@ TEST_CASE("a part's digest changes with everything in it", "[plan]") {
       [](TransferPlan& p) { p.transfers[0].destination_placement = 1; },
       [](TransferPlan& p) { p.transfers[0].reads_after = 0; },
       [](TransferPlan& p) { p.transfers[0].bytes = 1; },
+      [](TransferPlan& p) { p.transfers[0].wire_dtype = DType::kBF16; },
       [](TransferPlan& p) { p.transfers[0].samples = {0}; },
       [](TransferPlan& p) {
         p.transfers[0].params.box = Box({{0, 4}});

@@ -32,7 +32,9 @@ void Dress(const coordinator::ReshardInput& input, TransferPlan& plan) {
                         ? TransferKind::kLocalCopy
                         : TransferKind::kSendRecv;
     int64_t bytes = 0;
+    transfer.wire_dtype = DType::kUnspecified;
     for (const TensorIndex t : ExpandTensors(transfer.params.tensors)) {
+      transfer.wire_dtype = input.model->tensor(t).dtype;
       bytes += transfer.params.box.num_elements() *
                ByteSize(input.model->tensor(t).dtype);
     }

@@ -71,7 +71,7 @@ class ReshardMovement {
   absl::Status Add(const GeometryPair& pair) {
     const TensorSpec& tensor = input_.model->tensor(pair.tensors[0]);
     const int64_t element_bytes =
-        ByteSize(tensor.dtype) * static_cast<int64_t>(pair.tensors.size());
+        ByteSize(pair.wire_dtype) * static_cast<int64_t>(pair.tensors.size());
     const auto unit = static_cast<int32_t>(out_.units.size());
     out_.units.emplace_back();
     // As all published checkpoints call them.

@@ -78,6 +78,9 @@ TEST_CASE("faults of single fields are refused", "[planner]") {
   };
   const Fault fault = GENERATE(values<Fault>({
       {"bytes", [](Reshard& r) { r.plan.transfers[1].bytes = 15; }, "15"},
+      {"wire type",
+       [](Reshard& r) { r.plan.transfers[1].wire_dtype = DType::kUnspecified; },
+       "\"w\" crosses as UNSPECIFIED"},
       {"link",
        [](Reshard& r) { r.plan.transfers[1].link = LinkClass::kSameNode; },
        "link"},
@@ -232,6 +235,9 @@ TEST_CASE("faults of a redistribution are refused", "[planner]") {
        [](Redistribution& r) {
          r.plan.transfers[0].params.tensors = {{0, 1, 1}};
        },
+       "parameters"},
+      {"wire type",
+       [](Redistribution& r) { r.plan.transfers[0].wire_dtype = DType::kU8; },
        "parameters"},
   }));
   CAPTURE(fault.what);
