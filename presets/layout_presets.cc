@@ -1,15 +1,11 @@
 #include "presets/layout_presets.h"
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "presets/preset_table.h"
 
 namespace sluice {
 namespace {
 
-struct Preset {
-  const char* name;
-  const char* text;
-};
+using preset_internal::Preset;
 
 // Made from presets/layouts/*.json by the build, in alphabetical order.
 constexpr Preset kPresets[] = {
@@ -19,18 +15,11 @@ constexpr Preset kPresets[] = {
 }  // namespace
 
 absl::StatusOr<absl::string_view> FindLayoutPreset(absl::string_view name) {
-  for (const Preset& preset : kPresets) {
-    if (name == preset.name) return preset.text;
-  }
-  return absl::NotFoundError(
-      absl::StrCat("layout preset \"", name, "\": expected one of ",
-                   absl::StrJoin(LayoutPresetNames(), ", ")));
+  return preset_internal::FindText(kPresets, "layout preset", name);
 }
 
 std::vector<std::string> LayoutPresetNames() {
-  std::vector<std::string> names;
-  for (const Preset& preset : kPresets) names.emplace_back(preset.name);
-  return names;
+  return preset_internal::Names(kPresets);
 }
 
 }  // namespace sluice

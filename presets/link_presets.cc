@@ -5,17 +5,14 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/json_strict.h"
 #include "common/status_macros.h"
+#include "presets/preset_table.h"
 
 namespace sluice {
 namespace {
 
-struct Preset {
-  const char* name;
-  const char* text;
-};
+using preset_internal::Preset;
 
 // Made from presets/links/*.json by the build, in alphabetical order.
 constexpr Preset kPresets[] = {
@@ -122,18 +119,14 @@ absl::StatusOr<LinkTable> ParseLinkTable(absl::string_view text) {
 }
 
 absl::StatusOr<LinkTable> FindLinkPreset(absl::string_view name) {
-  for (const Preset& preset : kPresets) {
-    if (name == preset.name) return ParseLinkTable(preset.text);
-  }
-  return absl::NotFoundError(
-      absl::StrCat("link table \"", name, "\": expected one of ",
-                   absl::StrJoin(LinkPresetNames(), ", ")));
+  SLUICE_ASSIGN_OR_RETURN(
+      const absl::string_view text,
+      preset_internal::FindText(kPresets, "link table", name));
+  return ParseLinkTable(text);
 }
 
 std::vector<std::string> LinkPresetNames() {
-  std::vector<std::string> names;
-  for (const Preset& preset : kPresets) names.emplace_back(preset.name);
-  return names;
+  return preset_internal::Names(kPresets);
 }
 
 }  // namespace sluice

@@ -8,12 +8,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "common/dtype.h"
 #include "common/json_strict.h"
 #include "common/status_macros.h"
+#include "presets/preset_table.h"
 
 namespace sluice {
 namespace {
@@ -21,10 +21,7 @@ namespace {
 using nlohmann::json;
 using Variables = std::map<std::string, int64_t>;
 
-struct Preset {
-  const char* name;
-  const char* text;
-};
+using preset_internal::Preset;
 
 // Made from presets/models/*.json by the build, in alphabetical order.
 constexpr Preset kPresets[] = {
@@ -237,18 +234,14 @@ absl::StatusOr<ModelPreset> ParseModelPreset(absl::string_view text,
 
 absl::StatusOr<ModelPreset> FindModelPreset(absl::string_view name,
                                             const Variables& overrides) {
-  for (const Preset& preset : kPresets) {
-    if (name == preset.name) return ParseModelPreset(preset.text, overrides);
-  }
-  return absl::NotFoundError(
-      absl::StrCat("model preset \"", name, "\": expected one of ",
-                   absl::StrJoin(ModelPresetNames(), ", ")));
+  SLUICE_ASSIGN_OR_RETURN(
+      const absl::string_view text,
+      preset_internal::FindText(kPresets, "model preset", name));
+  return ParseModelPreset(text, overrides);
 }
 
 std::vector<std::string> ModelPresetNames() {
-  std::vector<std::string> names;
-  for (const Preset& preset : kPresets) names.emplace_back(preset.name);
-  return names;
+  return preset_internal::Names(kPresets);
 }
 
 }  // namespace sluice

@@ -1,19 +1,17 @@
 #include "agent/copy/copy_kernels.h"
 
-#include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "agent/copy/copy_kernels_avx2.h"
 #include "agent/copy/digest_avx512.h"
 #include "agent/copy/digest_fold.h"
+#include "agent/copy/row_segments.h"
 
 namespace sluice::agent::copy_internal {
 namespace {
 
 using digest_internal::BlockSums;
-using digest_internal::kBlockBytes;
-using digest_internal::LoadWord;
 
 static_assert(std::endian::native == std::endian::little,
               "digests read little-endian words in place");
@@ -59,44 +57,19 @@ void CopyPortable(const Rows& rows) {
   }
 }
 
-// Adds `n` bytes that start at `offset` of the sums' block and stay inside it.
-void AddSegment(BlockSums& sums, int64_t offset, const std::byte* p,
-                int64_t n) {
-  if ((offset & 3) != 0) {
-    const int64_t head = std::min<int64_t>(n, 4 - (offset & 3));
-    sums.AddPartOfWord(offset, p, head);
-    offset += head, p += head, n -= head;
-  }
-  for (; n >= 4; offset += 4, p += 4, n -= 4) {
-    sums.AddWord(offset >> 2, LoadWord(p));
-  }
-  if (n > 0) sums.AddPartOfWord(offset, p, n);
-}
-
 // Digests, and copies where `dst` is set: block by block, so that the second
 // reading finds the bytes in the nearest cache.
 template <bool kCopy>
 void DigestPortable(const Rows& rows, Digest& digest) {
   BlockSums sums;
-  for (int64_t i = 0; i < rows.count; ++i) {
-    const std::byte* src = rows.src + i * rows.src_stride;
-    std::byte* dst = kCopy ? rows.dst + i * rows.dst_stride : nullptr;
-    int64_t logical = rows.logical + i * rows.logical_stride;
-    int64_t left = rows.bytes;
-    while (left > 0) {
-      const auto block = static_cast<uint64_t>(logical / kBlockBytes);
-      if (block != sums.block) {
-        sums.FoldInto(digest);
-        sums.block = block;
-      }
-      const int64_t offset = logical % kBlockBytes;
-      const int64_t n = std::min(left, kBlockBytes - offset);
-      AddSegment(sums, offset, src, n);
-      if constexpr (kCopy) {
-        std::memcpy(dst, src, static_cast<size_t>(n));
-        dst += n;
-      }
-      src += n, logical += n, left -= n;
+  for (RowSegments<kCopy> at(rows); at.Next();) {
+    if (at.block != sums.block) {
+      sums.FoldInto(digest);
+      sums.block = at.block;
+    }
+    sums.AddBytes(at.offset, at.src, at.bytes);
+    if constexpr (kCopy) {
+      std::memcpy(at.dst, at.src, static_cast<size_t>(at.bytes));
     }
   }
   sums.FoldInto(digest);

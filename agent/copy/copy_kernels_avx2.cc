@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "agent/copy/digest_fold.h"
+#include "agent/copy/row_segments.h"
 
 #if defined(__x86_64__)
 
@@ -17,15 +18,9 @@ namespace sluice::agent::copy_internal {
 namespace {
 
 using digest_internal::BlockSums;
-using digest_internal::kBlockBytes;
 using digest_internal::kKeys;
 using digest_internal::LoadWord;
 
-constexpr int64_t kLine = 64;
-// Rows up to this long are fetched two rows ahead: the hardware's prefetcher
-// does not follow a stride across pages. Longer runs feed it by themselves.
-constexpr int64_t kPrefetchRowBytes = 8192;
-constexpr int64_t kPrefetchRows = 2;
 // Within a long run: far enough to cover one memory latency.
 constexpr int64_t kPrefetchAhead = 1024;
 
@@ -228,23 +223,13 @@ SLUICE_AVX2 void DigestRowsImpl(const Rows& rows, Digest& digest) {
   Clear(v);
   BlockSums sums;
   Digest total;
-  for (int64_t i = 0; i < rows.count; ++i) {
-    const std::byte* src = rows.src + i * rows.src_stride;
-    std::byte* dst = kCopy ? rows.dst + i * rows.dst_stride : nullptr;
-    int64_t logical = rows.logical + i * rows.logical_stride;
-    int64_t left = rows.bytes;
-    while (left > 0) {
-      const auto block = static_cast<uint64_t>(logical / kBlockBytes);
-      if (block != sums.block) {
-        Fold(v, sums, total);
-        sums.block = block;
-      }
-      const int64_t offset = logical % kBlockBytes;
-      const int64_t n = std::min(left, kBlockBytes - offset);
-      DigestSegment<kCopy, kStreaming>({src, dst, offset, n}, ahead, v, sums);
-      src += n, logical += n, left -= n;
-      if constexpr (kCopy) dst += n;
+  for (RowSegments<kCopy> at(rows); at.Next();) {
+    if (at.block != sums.block) {
+      Fold(v, sums, total);
+      sums.block = at.block;
     }
+    DigestSegment<kCopy, kStreaming>({at.src, at.dst, at.offset, at.bytes},
+                                     ahead, v, sums);
   }
   Fold(v, sums, total);
   digest += total;

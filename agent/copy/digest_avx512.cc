@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "agent/copy/digest_fold.h"
+#include "agent/copy/row_segments.h"
 
 #if defined(__x86_64__)
 
@@ -24,17 +25,9 @@ namespace sluice::agent::copy_internal {
 namespace {
 
 using digest_internal::BlockSums;
-using digest_internal::kBlockBytes;
 using digest_internal::kKeys;
-using digest_internal::LoadWord;
 
-constexpr int64_t kLine = 64;
 constexpr int64_t kWordsOfLine = 16;
-
-// A strided row is not followed by the hardware's prefetcher across pages:
-// rows up to this long are fetched so many rows ahead.
-constexpr int64_t kPrefetchRowBytes = 8192;
-constexpr int64_t kPrefetchRows = 2;
 
 // Even and odd words of two lanes (a 32x32 multiply reads the low half of each
 // 64-bit element).
@@ -85,10 +78,7 @@ SLUICE_AVX512_INLINE void AddSegment(BlockSums& sums, int64_t offset,
     AddLines(p, lines, offset, sums);
     offset += lines * kLine, p += lines * kLine, n -= lines * kLine;
   }
-  for (; n >= 4; offset += 4, p += 4, n -= 4) {
-    sums.AddWord(offset >> 2, LoadWord(p));
-  }
-  if (n > 0) sums.AddPartOfWord(offset, p, n);
+  if (n > 0) sums.AddBytes(offset, p, n);
 }
 
 // The address is a hint and may lie outside the buffer: it goes through an
@@ -108,22 +98,17 @@ bool Avx512Supported() { return __builtin_cpu_supports("avx512f") != 0; }
 
 SLUICE_AVX512 void DigestRowsAvx512(const Rows& rows, Digest& digest) {
   BlockSums sums;
-  for (int64_t i = 0; i < rows.count; ++i) {
-    PrefetchRow(rows, i + kPrefetchRows);
-    const std::byte* src = rows.src + i * rows.src_stride;
-    int64_t logical = rows.logical + i * rows.logical_stride;
-    int64_t left = rows.bytes;
-    while (left > 0) {
-      const auto block = static_cast<uint64_t>(logical / kBlockBytes);
-      if (block != sums.block) {
-        sums.FoldInto(digest);
-        sums.block = block;
-      }
-      const int64_t offset = logical % kBlockBytes;
-      const int64_t n = std::min(left, kBlockBytes - offset);
-      AddSegment(sums, offset, src, n);
-      src += n, logical += n, left -= n;
+  int64_t row = -1;
+  for (RowSegments</*kCopy=*/false> at(rows); at.Next();) {
+    if (at.row() != row) {
+      row = at.row();
+      PrefetchRow(rows, row + kPrefetchRows);
     }
+    if (at.block != sums.block) {
+      sums.FoldInto(digest);
+      sums.block = at.block;
+    }
+    AddSegment(sums, at.offset, at.src, at.bytes);
   }
   sums.FoldInto(digest);
 }

@@ -1,8 +1,10 @@
 #ifndef SLUICE_AGENT_COPY_DIGEST_FOLD_H_
 #define SLUICE_AGENT_COPY_DIGEST_FOLD_H_
 
-// Shared by the portable and the AVX2 kernels: the scalar parts of the digest.
+// Shared by the portable and the vector kernels: the scalar parts of the
+// digest.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -11,6 +13,12 @@
 #include "common/digest_value.h"
 
 namespace sluice::agent::digest_internal {
+
+inline uint32_t LoadWord(const std::byte* bytes) {
+  uint32_t word;
+  std::memcpy(&word, bytes, sizeof(word));
+  return word;
+}
 
 // The sums of one block before they are multiplied by its mix.
 struct BlockSums {
@@ -32,18 +40,24 @@ struct BlockSums {
     AddWord(offset >> 2, word);
   }
 
+  // Adds `n` bytes that start at byte `offset` of the block and stay inside it.
+  void AddBytes(int64_t offset, const std::byte* p, int64_t n) {
+    if ((offset & 3) != 0) {
+      const int64_t head = std::min<int64_t>(n, 4 - (offset & 3));
+      AddPartOfWord(offset, p, head);
+      offset += head, p += head, n -= head;
+    }
+    for (; n >= 4; offset += 4, p += 4, n -= 4)
+      AddWord(offset >> 2, LoadWord(p));
+    if (n > 0) AddPartOfWord(offset, p, n);
+  }
+
   void FoldInto(Digest& digest) {
     digest.lane0 += sum[0] * BlockMix(0, block);
     digest.lane1 += sum[1] * BlockMix(1, block);
     sum[0] = sum[1] = 0;
   }
 };
-
-inline uint32_t LoadWord(const std::byte* bytes) {
-  uint32_t word;
-  std::memcpy(&word, bytes, sizeof(word));
-  return word;
-}
 
 }  // namespace sluice::agent::digest_internal
 

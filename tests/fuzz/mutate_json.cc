@@ -3,11 +3,11 @@
 
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tests/fuzz/fuzz_numbers.h"
 #include "tests/fuzz/fuzz_target.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
@@ -17,27 +17,9 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size,
 namespace {
 
 using nlohmann::json;
-using Rng = std::minstd_rand;
-
-constexpr int64_t kNumbers[] = {0,
-                                1,
-                                2,
-                                3,
-                                4,
-                                5,
-                                7,
-                                8,
-                                16,
-                                -1,
-                                -2,
-                                1 << 20,
-                                int64_t{1} << 31,
-                                int64_t{1} << 32,
-                                int64_t{1} << 62,
-                                INT64_MAX,
-                                INT64_MIN};
-
-size_t Below(Rng& rng, size_t n) { return rng() % n; }
+using sluice::testing::Below;
+using sluice::testing::FuzzNumber;
+using Rng = sluice::testing::FuzzRng;
 
 void Collect(json& value, std::vector<json*>& out) {
   out.push_back(&value);
@@ -80,11 +62,9 @@ void Change(Rng& rng, json& root) {
   const json other = *values[Below(rng, values.size())];
   if (value.is_structured()) {
     ChangeMembers(rng, value, other);
-  } else if (value.is_number_integer() && Below(rng, 2) == 0) {
-    value = static_cast<int64_t>(static_cast<uint64_t>(value.get<int64_t>()) +
-                                 Below(rng, 5) - 2);
   } else if (value.is_number()) {
-    value = kNumbers[Below(rng, std::size(kNumbers))];
+    value =
+        FuzzNumber(rng, value.is_number_integer() ? value.get<int64_t>() : 0);
   } else {
     value = other;
   }

@@ -1,10 +1,11 @@
 #include "tests/fuzz/mutate_proto.h"
 
 #include <cstring>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "tests/fuzz/fuzz_numbers.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
@@ -14,28 +15,9 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
-using Rng = std::minstd_rand;
+using Rng = FuzzRng;
 
-constexpr int64_t kNumbers[] = {0,
-                                1,
-                                2,
-                                3,
-                                4,
-                                5,
-                                7,
-                                8,
-                                16,
-                                -1,
-                                -2,
-                                1 << 20,
-                                int64_t{1} << 31,
-                                int64_t{1} << 32,
-                                int64_t{1} << 62,
-                                INT64_MAX,
-                                INT64_MIN};
 constexpr int kMaxRepeated = 64;
-
-size_t Below(Rng& rng, size_t n) { return rng() % n; }
 
 // Messages that are there, the root first.
 void Collect(Message& message, std::vector<Message*>& out) {
@@ -55,12 +37,6 @@ void Collect(Message& message, std::vector<Message*>& out) {
   }
 }
 
-int64_t Number(Rng& rng, int64_t before) {
-  if (Below(rng, 2) == 0) return kNumbers[Below(rng, std::size(kNumbers))];
-  return static_cast<int64_t>(static_cast<uint64_t>(before) + Below(rng, 5) -
-                              2);
-}
-
 std::string Text(Rng& rng, const std::string& before) {
   static constexpr const char* kTexts[] = {
       "", "a", "tensor", "*", "**", "{layer}", "{expert}", "w", "x"};
@@ -75,19 +51,19 @@ void Set(Rng& rng, Message& message, const FieldDescriptor* field) {
     case FieldDescriptor::CPPTYPE_INT32:
       return r.SetInt32(
           &message, field,
-          static_cast<int32_t>(Number(rng, r.GetInt32(message, field))));
+          static_cast<int32_t>(FuzzNumber(rng, r.GetInt32(message, field))));
     case FieldDescriptor::CPPTYPE_INT64:
       return r.SetInt64(&message, field,
-                        Number(rng, r.GetInt64(message, field)));
+                        FuzzNumber(rng, r.GetInt64(message, field)));
     case FieldDescriptor::CPPTYPE_UINT32:
       return r.SetUInt32(
           &message, field,
-          static_cast<uint32_t>(Number(rng, r.GetUInt32(message, field))));
+          static_cast<uint32_t>(FuzzNumber(rng, r.GetUInt32(message, field))));
     case FieldDescriptor::CPPTYPE_UINT64:
       return r.SetUInt64(
           &message, field,
-          static_cast<uint64_t>(
-              Number(rng, static_cast<int64_t>(r.GetUInt64(message, field)))));
+          static_cast<uint64_t>(FuzzNumber(
+              rng, static_cast<int64_t>(r.GetUInt64(message, field)))));
     case FieldDescriptor::CPPTYPE_ENUM:
       return r.SetEnumValue(&message, field, static_cast<int>(Below(rng, 14)));
     case FieldDescriptor::CPPTYPE_BOOL:
@@ -107,12 +83,13 @@ void Add(Rng& rng, Message& message, const FieldDescriptor* field) {
   const Reflection& r = *message.GetReflection();
   switch (field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
-      return r.AddInt32(&message, field, static_cast<int32_t>(Number(rng, 1)));
+      return r.AddInt32(&message, field,
+                        static_cast<int32_t>(FuzzNumber(rng, 1)));
     case FieldDescriptor::CPPTYPE_INT64:
-      return r.AddInt64(&message, field, Number(rng, 1));
+      return r.AddInt64(&message, field, FuzzNumber(rng, 1));
     case FieldDescriptor::CPPTYPE_UINT32:
       return r.AddUInt32(&message, field,
-                         static_cast<uint32_t>(Number(rng, 1)));
+                         static_cast<uint32_t>(FuzzNumber(rng, 1)));
     case FieldDescriptor::CPPTYPE_STRING:
       return r.AddString(&message, field, Text(rng, ""));
     case FieldDescriptor::CPPTYPE_MESSAGE: {

@@ -115,29 +115,6 @@ bool Tamper(Rng& rng, Kind kind, const ReshardInput& input,
   return false;
 }
 
-TEST_CASE("a spoiled plan of parameters is always refused", "[planner]") {
-  const int cases = NumCases(600);
-  Rng rng(Catch::rngSeed());
-  int refused[4] = {};
-  for (int i = 0; i < cases; ++i) {
-    const ReshardInput input = RandomReshard(rng);
-    REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
-    if (plan.transfers.empty()) continue;
-    for (const Kind kind : kKinds) {
-      for (int k = 0; k < 3; ++k) {
-        TransferPlan spoiled = plan;
-        if (!Tamper(rng, kind, input, spoiled)) continue;
-        Dress(input, spoiled);
-        CAPTURE(Catch::rngSeed(), i, k, NameOf(kind));
-        REQUIRE_THAT(ValidateReshard(input, spoiled),
-                     StatusIs(absl::StatusCode::kInternal));
-        ++refused[static_cast<int>(kind)];
-      }
-    }
-  }
-  for (const int of_kind : refused) CHECK(of_kind > cases);
-}
-
 // --- Samples ----------------------------------------------------------------
 
 // The deliveries of a transfer that its destination wants and has not, as
@@ -200,13 +177,18 @@ bool Tamper(Rng& rng, Kind kind, const RedistributionInput& input,
   return false;
 }
 
-TEST_CASE("a spoiled plan of samples is always refused", "[planner]") {
-  const int cases = NumCases(1000);
-  Rng rng(Catch::rngSeed() + 1);
-  int refused[4] = {};
+// --- Both
+// ---------------------------------------------------------------------
+
+// Spoils plans of random inputs in every way; each spoiled one must be refused.
+template <typename RandomInput, typename MakePlan, typename Validate>
+void CheckSpoiledRefused(int cases, Rng& rng, RandomInput random_input,
+                         MakePlan make_plan, Validate validate) {
+  int refused[std::size(kKinds)] = {};
   for (int i = 0; i < cases; ++i) {
-    const RedistributionInput input = RandomRedistribution(rng);
-    REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanRedistribution(input));
+    const auto input = random_input(rng);
+    REQUIRE_OK_AND_ASSIGN(const TransferPlan plan,
+                          make_plan(input, PlanningLimits()));
     if (plan.transfers.empty()) continue;
     for (const Kind kind : kKinds) {
       for (int k = 0; k < 3; ++k) {
@@ -214,13 +196,25 @@ TEST_CASE("a spoiled plan of samples is always refused", "[planner]") {
         if (!Tamper(rng, kind, input, spoiled)) continue;
         Dress(input, spoiled);
         CAPTURE(Catch::rngSeed(), i, k, NameOf(kind));
-        REQUIRE_THAT(ValidateRedistribution(input, spoiled),
+        REQUIRE_THAT(validate(input, spoiled),
                      StatusIs(absl::StatusCode::kInternal));
         ++refused[static_cast<int>(kind)];
       }
     }
   }
   for (const int of_kind : refused) CHECK(of_kind > cases);
+}
+
+TEST_CASE("a spoiled plan of parameters is always refused", "[planner]") {
+  Rng rng(Catch::rngSeed());
+  CheckSpoiledRefused(NumCases(600), rng, RandomReshard, PlanReshard,
+                      ValidateReshard);
+}
+
+TEST_CASE("a spoiled plan of samples is always refused", "[planner]") {
+  Rng rng(Catch::rngSeed() + 1);
+  CheckSpoiledRefused(NumCases(1000), rng, RandomRedistribution,
+                      PlanRedistribution, ValidateRedistribution);
 }
 
 // What Dress does is not what is refused.

@@ -1,14 +1,12 @@
 """Plans without a cluster: what people read, what programs read, bad input."""
 
 import json
-import os
 import pathlib
-import subprocess
 import tempfile
 import unittest
 import xml.dom.minidom
 
-SLUICECTL = "tools/sluicectl/sluicectl"
+from tests.tools.sluicectl.ctl import ctl
 
 # Two nodes of two ranks with a card each.
 LINKS = {
@@ -41,22 +39,6 @@ BATCH = {
     "keys": ["x"],
     "bytes": {"x": 1000000},
 }
-
-
-def ctl(*arguments):
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("SLUICE_")
-    }
-    return subprocess.run(
-        [SLUICECTL, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=environment,
-    )
 
 
 class Offline(unittest.TestCase):

@@ -7,7 +7,8 @@ import subprocess
 import tempfile
 import unittest
 
-SLUICECTL = "tools/sluicectl/sluicectl"
+from tests.tools.sluicectl.ctl import SLUICECTL, ctl
+
 GENERATE = "tools/checkpoint_generator/generate_checkpoint"
 
 
@@ -33,9 +34,7 @@ class Cluster(unittest.TestCase):
 
     @classmethod
     def run_ctl(cls, *arguments):
-        return subprocess.run(
-            [SLUICECTL, "--state-dir", cls.state, *arguments],
-            capture_output=True, text=True, check=False, timeout=120)
+        return ctl("--state-dir", cls.state, *arguments, timeout=120)
 
     @classmethod
     def up(cls):
@@ -116,9 +115,7 @@ class Cluster(unittest.TestCase):
             state = os.path.join(folder, "state")
 
             def run(*arguments):
-                return subprocess.run(
-                    [SLUICECTL, "--state-dir", state, *arguments],
-                    capture_output=True, text=True, check=False, timeout=120)
+                return ctl("--state-dir", state, *arguments, timeout=120)
 
             up = ["up", "--nodes", "1", "--agents-per-node", "1",
                   "--coordinator-binary", "coordinator/coordinator",

@@ -1,29 +1,11 @@
 """What scripts rely on: exit codes and JSON of sluicectl."""
 
 import json
-import os
 import pathlib
-import subprocess
 import tempfile
 import unittest
 
-SLUICECTL = "tools/sluicectl/sluicectl"
-
-
-def ctl(*arguments):
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("SLUICE_")
-    }
-    return subprocess.run(
-        [SLUICECTL, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=environment,
-    )
+from tests.tools.sluicectl.ctl import ctl
 
 
 class ExitCodes(unittest.TestCase):

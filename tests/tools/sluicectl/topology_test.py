@@ -2,11 +2,11 @@
 
 import json
 import pathlib
-import subprocess
 import tempfile
 import unittest
 
-SLUICECTL = "tools/sluicectl/sluicectl"
+from tests.tools.sluicectl.ctl import ctl
+
 VECTORS = pathlib.Path("tests/golden/vectors")
 
 # What an answer has to have of a case; a rank mapping's is in "expect".
@@ -25,11 +25,6 @@ MEMBERS = {
     "rank_mapping_hep": ("stage1", "stage2", "routed", "regroup", "dst_ranks"),
     "sync_groups": ("groups", "rounds", "batches"),
 }
-
-
-def ctl(*arguments):
-    return subprocess.run([SLUICECTL, *arguments], capture_output=True,
-                          text=True, check=False, timeout=60)
 
 
 class Topology(unittest.TestCase):
