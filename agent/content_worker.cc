@@ -42,9 +42,9 @@ absl::StatusOr<Digest> DigestOfView(const BoundPlacement& placement,
       placement.layout->params[static_cast<size_t>(view.param)];
   SLUICE_ASSIGN_OR_RETURN(const StridedPlace place,
                           PlaceInView(tensor, view.box, view, param));
-  SLUICE_ASSIGN_OR_RETURN(
-      const BoxCopy copy,
-      BoxCopy::ForSource(tensor.dtype, tensor.shape, view.box, place));
+  SLUICE_ASSIGN_OR_RETURN(const BoxCopy copy,
+                          BoxCopy::ForSource(param.dtype, tensor.dtype,
+                                             tensor.shape, view.box, place));
   Digest digest;
   DigestSourceRange(copy, 0, copy.num_bytes(), buffer, digest);
   return digest;

@@ -9,119 +9,109 @@
 // network, is packed into buckets and is cut into chunks. Every function has a
 // form for a range of that sequence; ranges may start and end anywhere.
 //
+// The sequence has an element type of its own, the wire's. A memory that holds
+// another one is cast on the way: from the source's to the wire's, rounding as
+// agent/copy/cast_kernels.h says, then from the wire's to the destination's. A
+// destination never has less precision than the wire, so what was written gives
+// the sequence back, bit by bit. Sizes, ranges and digests are the sequence's;
+// a copy from place to place gives what a transfer of it would.
+//
 // Thread rule: a BoxCopy is an immutable value. Functions are thread-safe for
-// disjoint destinations.
+// disjoint destinations; ranges that share an element of a destination that is
+// cast are not.
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "agent/copy/box_cast.h"
+#include "agent/copy/box_loops.h"
+#include "agent/copy/strided_place.h"
 #include "common/box.h"
 #include "common/digest_value.h"
 #include "common/dtype.h"
-#include "common/model.h"
 
 namespace sluice::agent {
 
-// Where the first element of a box lies in a memory, and how far apart elements
-// are: element lo + i lies at offset_bytes + sum_d i[d] * strides_bytes[d].
-struct StridedPlace {
-  int64_t offset_bytes = 0;
-  std::vector<int64_t> strides_bytes;  // one per logical dimension
-
-  friend bool operator==(const StridedPlace&, const StridedPlace&) = default;
-};
-
-// Returns where `piece` lies in the buffer that holds `param`.
-// Errors: INVALID_ARGUMENT - ranks disagree, the piece is outside the view, the
-// parameter is of another dtype, or an element would lie outside the parameter.
-absl::StatusOr<StridedPlace> PlaceInView(const TensorSpec& tensor,
-                                         const Box& piece, const View& view,
-                                         const LocalParam& param);
-
-// Returns the place of a box that is stored alone, row-major, from `offset`.
-StridedPlace DensePlace(const Box& box, DType dtype, int64_t offset_bytes = 0);
-
-// Verifies that every element of `box` at `place` lies in [0, memory_bytes).
-// Errors: INVALID_ARGUMENT - it does not, or the number of strides is wrong.
-absl::Status CheckPlace(const StridedPlace& place, const Box& box, DType dtype,
-                        int64_t memory_bytes);
-
 // Whether stores go past the caches: for bytes that are not read next.
 enum class Stores { kStreaming, kCached };
+
+// The element types of a copy.
+struct CopyTypes {
+  // All three alike: nothing is cast.
+  static CopyTypes Same(DType dtype) { return {dtype, dtype, dtype}; }
+
+  DType source = DType::kUnspecified;
+  DType wire = DType::kUnspecified;
+  DType destination = DType::kUnspecified;
+};
 
 class BoxCopy {
  public:
   // Describes the copy of `box` of a tensor of `shape`. An empty box gives a
   // copy of no bytes.
   // Errors: INVALID_ARGUMENT - unknown dtype, ranks disagree, the box is not
-  // inside the shape, or sizes overflow.
-  static absl::StatusOr<BoxCopy> Create(DType dtype,
+  // inside the shape, sizes overflow, types that are not cast into each other,
+  // or a destination that has less precision than the wire.
+  static absl::StatusOr<BoxCopy> Create(const CopyTypes& types,
                                         absl::Span<const int64_t> shape,
                                         const Box& box,
                                         const StridedPlace& source,
                                         const StridedPlace& destination);
+  static absl::StatusOr<BoxCopy> Create(DType dtype,
+                                        absl::Span<const int64_t> shape,
+                                        const Box& box,
+                                        const StridedPlace& source,
+                                        const StridedPlace& destination) {
+    return Create(CopyTypes::Same(dtype), shape, box, source, destination);
+  }
 
-  // Describes reading only: pack and digest functions may be used.
-  static absl::StatusOr<BoxCopy> ForSource(DType dtype,
+  // Describes one side only: pack (unpack) and digest functions may be used.
+  static absl::StatusOr<BoxCopy> ForSource(DType source_dtype, DType wire_dtype,
                                            absl::Span<const int64_t> shape,
                                            const Box& box,
                                            const StridedPlace& source);
+  static absl::StatusOr<BoxCopy> ForDestination(
+      DType wire_dtype, DType destination_dtype,
+      absl::Span<const int64_t> shape, const Box& box,
+      const StridedPlace& destination);
 
   int64_t num_bytes() const { return num_bytes_; }
 
   // Returns the offset in the source (destination) at which the bytes [lo, hi)
-  // of the sequence lie in one piece; nullopt where they are scattered.
+  // of the sequence lie in one piece; nullopt where they are scattered or cast.
   std::optional<int64_t> SourceRun(int64_t lo, int64_t hi) const;
   std::optional<int64_t> DestinationRun(int64_t lo, int64_t hi) const;
 
-  // Longest contiguous runs on both sides at once, in bytes.
+  // Longest contiguous runs on both sides at once, in bytes; 0 where one casts.
   int64_t run_bytes() const { return plain_.run_bytes; }
 
  private:
-  friend class BoxCopyWalker;
   friend struct BoxCopyAccess;
 
-  // A loop over `count` positions, and the byte distance of neighbours in each
-  // space.
-  struct Dim {
-    int64_t count = 1;
-    int64_t logical = 0;
-    int64_t src = 0;
-    int64_t dst = 0;
-  };
-  // Loops from the outermost to the innermost, around contiguous runs. Their
-  // product times run_bytes is num_bytes.
-  struct Loops {
-    std::vector<Dim> dims;
-    int64_t run_bytes = 0;
-  };
-  // Which spaces must be contiguous (or equally strided) for loops to be
-  // joined.
-  struct Joint {
-    bool logical = false;
-    bool src = false;
-    bool dst = false;
-  };
-
   BoxCopy() = default;
-  static Loops Collapse(const std::vector<Dim>& dims, int64_t element_bytes,
-                        Joint joint);
+  void SetLoops(const std::vector<copy_internal::LoopDim>& dims,
+                int64_t element_bytes);
 
   int64_t num_bytes_ = 0;
   int64_t src_offset_ = 0;
   int64_t dst_offset_ = 0;
   int64_t logical_offset_ = 0;
-  Loops plain_;          // joint in source and destination
-  Loops hashed_;         // and in logical offsets
-  Loops hashed_source_;  // in source and logical offsets
-  Loops hashed_destination_;
-  Loops source_;  // in the source alone
-  Loops destination_;
+  // Null where the side holds the wire's type. A side that casts has no other
+  // loops than these.
+  std::shared_ptr<const copy_internal::CastSide> source_cast_;
+  std::shared_ptr<const copy_internal::CastSide> destination_cast_;
+  copy_internal::Loops plain_;          // joint in source and destination
+  copy_internal::Loops hashed_;         // and in logical offsets
+  copy_internal::Loops hashed_source_;  // in source and logical offsets
+  copy_internal::Loops hashed_destination_;
+  copy_internal::Loops source_;  // in the source alone
+  copy_internal::Loops destination_;
 };
 
 // Copies the box from `source` to `destination` (the memories' first bytes).
@@ -142,8 +132,8 @@ void PackBoxRange(const BoxCopy& copy, int64_t lo, int64_t hi,
 void UnpackBoxRange(const BoxCopy& copy, int64_t lo, int64_t hi,
                     const void* packed, void* destination, Digest* digest);
 
-// Adds the digest of bytes [lo, hi) of the sequence as they lie in the source
-// (in the destination).
+// Adds the digest of bytes [lo, hi) of the sequence as the source (the
+// destination) has them, cast to the wire's type.
 void DigestSourceRange(const BoxCopy& copy, int64_t lo, int64_t hi,
                        const void* source, Digest& digest);
 void DigestDestinationRange(const BoxCopy& copy, int64_t lo, int64_t hi,

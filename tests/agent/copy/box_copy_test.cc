@@ -7,6 +7,8 @@
 #include <random>
 #include <vector>
 
+#include "agent/copy/cast_kernels.h"
+#include "agent/copy/copy_kernels.h"
 #include "agent/copy/digest.h"
 
 namespace sluice::agent {
@@ -16,7 +18,7 @@ using Bytes = std::vector<std::byte>;
 
 // A tensor, a box in it and two random memories that hold the box.
 struct Case {
-  DType dtype = DType::kUnspecified;
+  CopyTypes types;
   Shape shape;
   Box box;
   StridedPlace src, dst;
@@ -46,11 +48,25 @@ StridedPlace RandomPlace(std::mt19937_64& random, const Box& box,
   return place;
 }
 
-Case RandomCase(std::mt19937_64& random) {
-  static constexpr DType kTypes[] = {DType::kU8, DType::kBF16, DType::kF32,
+// One type, or casts on one side or both.
+CopyTypes RandomTypes(std::mt19937_64& random) {
+  static constexpr DType kPlain[] = {DType::kU8, DType::kBF16, DType::kF32,
                                      DType::kF64};
+  if (random() % 3 == 0) return CopyTypes::Same(kPlain[random() % 4]);
+  static constexpr DType kCast[] = {DType::kF16, DType::kBF16, DType::kF32,
+                                    DType::kF64};
+  CopyTypes types = CopyTypes::Same(kCast[random() % 4]);
+  types.source = kCast[random() % 4];
+  const DType destination = kCast[random() % 4];
+  if (ByteSize(destination) > ByteSize(types.wire)) {
+    types.destination = destination;
+  }
+  return types;
+}
+
+Case RandomCase(std::mt19937_64& random) {
   Case c;
-  c.dtype = kTypes[random() % 4];
+  c.types = RandomTypes(random);
   std::vector<Interval> dims;
   const int64_t rank = Pick(random, 0, 5);
   for (int64_t d = 0; d < rank; ++d) {
@@ -62,9 +78,10 @@ Case RandomCase(std::mt19937_64& random) {
     c.shape.push_back(size);
   }
   c.box = Box(dims);
-  const int64_t element = ByteSize(c.dtype);
-  c.src = RandomPlace(random, c.box, element, random() % 3 == 0, c.src_bytes);
-  c.dst = RandomPlace(random, c.box, element, random() % 3 == 0, c.dst_bytes);
+  c.src = RandomPlace(random, c.box, ByteSize(c.types.source),
+                      random() % 3 == 0, c.src_bytes);
+  c.dst = RandomPlace(random, c.box, ByteSize(c.types.destination),
+                      random() % 3 == 0, c.dst_bytes);
   return c;
 }
 
@@ -73,7 +90,7 @@ Case RandomCase(std::mt19937_64& random) {
 template <typename Visit>
 void ForEachElement(const Case& c, Visit visit) {
   const std::vector<int64_t> logical = RowMajorStrides(c.shape);
-  const int64_t element = ByteSize(c.dtype);
+  const int64_t element = ByteSize(c.types.wire);
   const Shape extents = c.box.shape();
   for (int64_t e = 0; e < c.box.num_elements(); ++e) {
     int64_t rest = e, flat = 0, src = c.src.offset_bytes,
@@ -101,24 +118,37 @@ struct Expected {
   }
 };
 
+size_t Index(int64_t i) { return static_cast<size_t>(i); }
+
+void CastElement(DType from, DType to, const std::byte* src, std::byte* dst) {
+  using copy_internal::FindCast;
+  if (from == to) {
+    std::memcpy(dst, src, Index(ByteSize(from)));
+  } else {
+    FindCast(copy_internal::Isa::kPortable, from, to)(1, src, 0, dst, 0);
+  }
+}
+
 Expected Make(std::mt19937_64& random, const Case& c) {
   Expected e;
   e.source.resize(static_cast<size_t>(c.src_bytes));
   for (std::byte& b : e.source) b = static_cast<std::byte>(random());
   e.destination.assign(static_cast<size_t>(c.dst_bytes), std::byte{0xEE});
   ForEachElement(c, [&](int64_t, int64_t logical, int64_t src, int64_t dst) {
-    for (int64_t i = 0; i < ByteSize(c.dtype); ++i) {
-      const std::byte value = e.source[static_cast<size_t>(src + i)];
-      e.destination[static_cast<size_t>(dst + i)] = value;
-      e.sequence.push_back(value);
-      e.digests.push_back(DigestRun(&value, logical + i, 1));
+    std::byte wire[8];
+    CastElement(c.types.source, c.types.wire, &e.source[Index(src)], wire);
+    CastElement(c.types.wire, c.types.destination, wire,
+                &e.destination[Index(dst)]);
+    for (int64_t i = 0; i < ByteSize(c.types.wire); ++i) {
+      e.sequence.push_back(wire[i]);
+      e.digests.push_back(DigestRun(&wire[i], logical + i, 1));
     }
   });
   return e;
 }
 
 BoxCopy MakeCopy(const Case& c) {
-  const auto copy = BoxCopy::Create(c.dtype, c.shape, c.box, c.src, c.dst);
+  const auto copy = BoxCopy::Create(c.types, c.shape, c.box, c.src, c.dst);
   INFO(copy.status());
   REQUIRE(copy.ok());
   return *copy;
@@ -132,7 +162,7 @@ TEST_CASE("a box is copied between any two layouts, with its digest",
     const Expected e = Make(random, c);
     const BoxCopy copy = MakeCopy(c);
     const int64_t n = copy.num_bytes();
-    CAPTURE(round, c.box, c.dtype, n);
+    CAPTURE(round, c.box, c.types.source, c.types.wire, c.types.destination, n);
     REQUIRE(n == static_cast<int64_t>(e.sequence.size()));
     for (const Stores stores : {Stores::kStreaming, Stores::kCached}) {
       for (const bool with_digest : {false, true}) {
@@ -160,7 +190,7 @@ TEST_CASE("ranges cut anywhere are packed, unpacked and copied alike",
     const Expected e = Make(random, c);
     const BoxCopy copy = MakeCopy(c);
     const int64_t n = copy.num_bytes();
-    CAPTURE(round, c.box, c.dtype, n);
+    CAPTURE(round, c.box, c.types.source, c.types.wire, c.types.destination, n);
     Bytes copied(e.destination.size(), std::byte{0xEE});
     Bytes unpacked = copied;
     Bytes packed;
@@ -185,6 +215,11 @@ TEST_CASE("ranges cut anywhere are packed, unpacked and copied alike",
     REQUIRE(packed == e.sequence);
     REQUIRE(copied == e.destination);
     REQUIRE(unpacked == e.destination);
+    const int64_t from = Pick(random, 0, n);
+    const int64_t to = Pick(random, from, n) + 1;
+    Digest landed;
+    DigestDestinationRange(copy, from, to, unpacked.data(), landed);
+    REQUIRE(landed == e.Sum(from, to));
   }
 }
 
@@ -197,14 +232,19 @@ TEST_CASE("a range in one run says where it lies", "[box_copy]") {
     const int64_t n = copy.num_bytes();
     const int64_t lo = Pick(random, 0, n);
     const int64_t hi = Pick(random, lo, n) + 1;
-    CAPTURE(round, c.box, c.dtype, lo, hi);
+    CAPTURE(round, c.box, c.types.source, c.types.wire, c.types.destination, lo,
+            hi);
     const auto same = [&](const Bytes& memory, std::optional<int64_t> at) {
       return !at || std::equal(e.sequence.begin() + lo, e.sequence.begin() + hi,
                                memory.begin() + *at);
     };
     CHECK(same(e.source, copy.SourceRun(lo, hi)));
     CHECK(same(e.destination, copy.DestinationRun(lo, hi)));
-    CHECK(copy.SourceRun(lo, lo + 1).has_value());
+    // One byte lies in one piece, except where it is made by a cast.
+    CHECK(copy.SourceRun(lo, lo + 1).has_value() ==
+          (c.types.source == c.types.wire));
+    CHECK(copy.DestinationRun(lo, lo + 1).has_value() ==
+          (c.types.destination == c.types.wire));
   }
 }
 
@@ -229,6 +269,32 @@ TEST_CASE("runs are joined over dimensions that are contiguous on both sides",
   CHECK(strided->run_bytes() == 256);
   CHECK_FALSE(strided->SourceRun(0, 257).has_value());
   CHECK(strided->DestinationRun(0, 128 * 256) == 64);
+}
+
+TEST_CASE("each side is cast alone, and nothing but it", "[box_copy]") {
+  // Two columns of a 2 x 3 tensor; the source is transposed and F32.
+  const Box box({{0, 2}, {1, 3}});
+  const float source[] = {1.0f, -2.5f, 3.0078125f, 65504.0f};
+  const auto from = BoxCopy::ForSource(DType::kF32, DType::kBF16, {2, 3}, box,
+                                       StridedPlace{0, {4, 8}});
+  REQUIRE(from.ok());
+  // Rows (1, 3.0078125) and (-2.5, 65504): a tie to even, and 2^16.
+  const std::vector<uint16_t> expected = {0x3f80, 0x4040, 0xc020, 0x4780};
+  std::vector<uint16_t> packed(4);
+  PackBoxRange(*from, 0, 8, source, packed.data(), nullptr);
+  CHECK(packed == expected);
+  CHECK_FALSE(from->SourceRun(0, 2).has_value());
+
+  const auto to = BoxCopy::ForDestination(DType::kBF16, DType::kF64, {2, 3},
+                                          box, StridedPlace{8, {16, 8}});
+  REQUIRE(to.ok());
+  std::vector<double> landed(6, 7.0);
+  UnpackBoxRange(*to, 0, 8, packed.data(), landed.data(), nullptr);
+  CHECK(landed == std::vector<double>{7.0, 1.0, 3.0, -2.5, 65536.0, 7.0});
+  Digest sent, received;
+  DigestSourceRange(*from, 0, 8, source, sent);
+  DigestDestinationRange(*to, 0, 8, landed.data(), received);
+  CHECK(sent == received);
 }
 
 TEST_CASE("places come from views and stay inside their parameter",
@@ -271,6 +337,19 @@ TEST_CASE("places outside their memory and impossible boxes are refused",
   CHECK_FALSE(BoxCopy::Create(DType::kF32, {4}, box, dense, dense).ok());
   CHECK_FALSE(
       BoxCopy::Create(DType::kUnspecified, {4, 4}, box, dense, dense).ok());
+  // No cast; and a destination that could not give the wire's values back.
+  using D = DType;
+  for (const CopyTypes& types : {CopyTypes{D::kI32, D::kF32, D::kF32},
+                                 CopyTypes{D::kF32, D::kU8, D::kU8},
+                                 CopyTypes{D::kF32, D::kBF16, D::kF8E4M3},
+                                 CopyTypes{D::kBF16, D::kBF16, D::kI32},
+                                 CopyTypes{D::kBF16, D::kBF16, D::kF16},
+                                 CopyTypes{D::kF32, D::kF32, D::kBF16}}) {
+    CAPTURE(types.source, types.wire, types.destination);
+    const StridedPlace wide = DensePlace(box, DType::kF64);
+    CHECK(BoxCopy::Create(types, {4, 4}, box, wide, wide).status().code() ==
+          absl::StatusCode::kInvalidArgument);
+  }
   const Box empty({{2, 2}, {0, 4}});
   const auto nothing = BoxCopy::Create(DType::kF32, {4, 4}, empty,
                                        DensePlace(empty, DType::kF32), dense);
