@@ -11,7 +11,9 @@
 #include "agent/checkpoint/checkpoint.h"
 #include "agent/checkpoint/view_loader.h"
 #include "agent/copy/box_copy.h"
+#include "agent/copy/strided_place.h"
 #include "agent/device/memory_file.h"
+#include "common/dtype.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 
@@ -35,16 +37,30 @@ absl::Status CheckFits(const BoundPlacement& placement,
       " on: its memory has ", size));
 }
 
-absl::StatusOr<Digest> DigestOfView(const BoundPlacement& placement,
-                                    const View& view, const std::byte* buffer) {
-  const TensorSpec& tensor = placement.spec->tensor(view.tensor);
+absl::Status CheckTypes(const ReadDigests& order) {
+  const size_t tensors = order.placement.spec->tensors.size();
+  if (order.dtypes.empty() || order.dtypes.size() == tensors) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "operation ", order.operation.value(), ": ", order.dtypes.size(),
+      " types to digest ", tensors, " tensors in"));
+}
+
+absl::StatusOr<Digest> DigestOfView(const ReadDigests& order, const View& view,
+                                    const std::byte* buffer) {
+  const TensorSpec& tensor = order.placement.spec->tensor(view.tensor);
   const LocalParam& param =
-      placement.layout->params[static_cast<size_t>(view.param)];
+      order.placement.layout->params[static_cast<size_t>(view.param)];
+  const DType dtype =
+      order.dtypes.empty()
+          ? param.dtype
+          : order.dtypes[static_cast<size_t>(view.tensor.value())];
   SLUICE_ASSIGN_OR_RETURN(const StridedPlace place,
                           PlaceInView(tensor, view.box, view, param));
-  SLUICE_ASSIGN_OR_RETURN(const BoxCopy copy,
-                          BoxCopy::ForSource(param.dtype, tensor.dtype,
-                                             tensor.shape, view.box, place));
+  SLUICE_ASSIGN_OR_RETURN(
+      const BoxCopy copy,
+      BoxCopy::ForSource(param.dtype, dtype, tensor.shape, view.box, place));
   Digest digest;
   DigestSourceRange(copy, 0, copy.num_bytes(), buffer, digest);
   return digest;
@@ -163,11 +179,12 @@ void ContentWorker::RunDigests(const agent::ReadDigests& order,
   DigestsReadEvent done{order.operation, absl::OkStatus(), {}};
   const auto read = [&]() -> absl::Status {
     SLUICE_RETURN_IF_ERROR(CheckFits(order.placement, memory));
+    SLUICE_RETURN_IF_ERROR(CheckTypes(order));
     for (const View& view : order.placement.layout->views) {
       if (stopping_) return absl::UnavailableError("the agent stops");
       SLUICE_ASSIGN_OR_RETURN(
           const Digest digest,
-          DigestOfView(order.placement, view,
+          DigestOfView(order, view,
                        memory->data() + order.placement.offset_bytes));
       done.digests.push_back({view.tensor, view.box, digest});
     }

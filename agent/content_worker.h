@@ -50,8 +50,8 @@ class ContentWorker {
   // Ends a load: on_loaded comes with `reason` unless it ended before.
   void AbortLoad(OperationId operation, absl::Status reason);
 
-  // Digests every view of the placement. Not scaled by MixTensor: each digest
-  // names its tensor.
+  // Digests every view of the placement, cast to the types that the order
+  // names. Not scaled by MixTensor: each digest names its tensor.
   void ReadDigests(agent::ReadDigests order,
                    std::shared_ptr<MappedMemory> memory);
 

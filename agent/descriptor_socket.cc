@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/descriptor_loop.h"
 #include "common/convert_tensor.h"
+#include "common/dtype.h"
 #include "common/status_macros.h"
 #include "proto/sluice/v1/worker_service.pb.h"
 
@@ -204,6 +205,9 @@ absl::Status DescriptorSocket::OpenSource(const v1::PassRequest& request,
       piece->set_offset_bytes(place.offset_bytes);
       for (const int64_t stride : place.strides_bytes) {
         piece->add_strides_bytes(stride);
+      }
+      if (place.dtype != DType::kUnspecified) {
+        piece->set_dtype(ToProto(place.dtype));
       }
       *piece->mutable_box() = ToProto(source.pieces.boxes[i]);
     }

@@ -31,6 +31,8 @@ struct BoundPlace {
   std::shared_ptr<MappedMemory> memory;
   int64_t offset_bytes = 0;
   std::vector<int64_t> strides_bytes;  // one per logical dimension
+  // What the elements are there; kUnspecified: what they are in the stream.
+  DType dtype = DType::kUnspecified;
 };
 
 // One tensor's share of a transfer. Samples are 1-d uint8 tensors of their own
@@ -46,12 +48,19 @@ struct BoundPlace {
 struct BoundPiece {
   std::string tensor;  // logical name, or "sample_id/key": for messages
   uint64_t mix = 1;    // odd factor of this tensor in the transfer's digest
+  // Of the stream. A place that holds another type is cast from and to it here;
+  // a destination has no less precision than it.
   DType dtype = DType::kUnspecified;
   Shape shape;  // of the whole logical tensor: digests are by logical offset
   Box box;
   std::optional<BoundPlace> source;      // if this agent is the source
   std::vector<BoundPlace> destinations;  // >= 1 if this agent is destination
 };
+
+// Returns what the elements of `piece` are at `place`.
+inline DType HeldType(const BoundPiece& piece, const BoundPlace& place) {
+  return place.dtype == DType::kUnspecified ? piece.dtype : place.dtype;
+}
 
 struct BoundTransfer {
   uint32_t id = 0;

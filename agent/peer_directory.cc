@@ -11,6 +11,7 @@
 #include "agent/device/memory_file.h"
 #include "agent/socket_paths.h"
 #include "common/convert_tensor.h"
+#include "common/dtype.h"
 #include "common/status_macros.h"
 #include "proto/sluice/v1/worker_service.pb.h"
 
@@ -179,11 +180,16 @@ absl::StatusOr<PeerSource> SocketPeerDirectory::MapReply(
                                      " of ", reply.sizes_size()));
       }
       SLUICE_ASSIGN_OR_RETURN(Box box, FromProto(piece.box()));
+      DType dtype = DType::kUnspecified;
+      if (piece.dtype() != v1::DTYPE_UNSPECIFIED) {
+        SLUICE_ASSIGN_OR_RETURN(dtype, FromProto(piece.dtype()));
+      }
       source.boxes.push_back(std::move(box));
       source.pieces.push_back(
           {memories[static_cast<size_t>(piece.descriptor_index())],
            piece.offset_bytes(),
-           {piece.strides_bytes().begin(), piece.strides_bytes().end()}});
+           {piece.strides_bytes().begin(), piece.strides_bytes().end()},
+           dtype});
     }
   }
   return out;

@@ -5,8 +5,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "agent/copy/box_copy.h"
 #include "agent/copy/digest.h"
+#include "agent/copy/strided_place.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
@@ -20,7 +20,7 @@ absl::StatusOr<BoundPlace> PlaceIn(const PlacedContent& content,
   SLUICE_ASSIGN_OR_RETURN(StridedPlace place,
                           PlaceInView(tensor, box, view, param));
   return BoundPlace{content.memory, content.offset_bytes + place.offset_bytes,
-                    std::move(place.strides_bytes)};
+                    std::move(place.strides_bytes), param.dtype};
 }
 
 // The outermost dimension of more than one element; -1 if there is none.
@@ -83,7 +83,7 @@ absl::Status PieceCutter::Emit(const Box& box, const Held& source,
   BoundPiece piece;
   piece.tensor = tensor_->name;
   piece.mix = mix_;
-  piece.dtype = tensor_->dtype;
+  piece.dtype = wire_dtype_;
   piece.shape = tensor_->shape;
   piece.box = box;
   if (source_ != nullptr) {
@@ -149,9 +149,11 @@ absl::Status PieceCutter::CutAlong(const Box& box,
 }
 
 absl::Status PieceCutter::Cut(TensorIndex index, const TensorSpec& tensor,
-                              const Box& box, int64_t max_pieces) {
+                              DType wire_dtype, const Box& box,
+                              int64_t max_pieces) {
   if (box.empty()) return absl::OkStatus();
   tensor_ = &tensor;
+  wire_dtype_ = wire_dtype;
   mix_ = MixTensor(tensor.name);
   max_pieces_ = max_pieces;
   from_ = SideOf(source_, index);

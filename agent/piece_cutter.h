@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "agent/executor_interface.h"
 #include "common/box.h"
+#include "common/dtype.h"
 #include "common/model.h"
 
 namespace sluice::agent {
@@ -32,11 +33,11 @@ class PieceCutter {
   PieceCutter(const PlacedContent* source, const PlacedContent* destination,
               std::vector<BoundPiece>& out);
 
-  // Appends the pieces of `box` of `tensor`, in stream order, until `out` has
-  // `max_pieces`. Errors: FAILED_PRECONDITION - a part is not held;
-  // RESOURCE_EXHAUSTED - too many pieces.
-  absl::Status Cut(TensorIndex index, const TensorSpec& tensor, const Box& box,
-                   int64_t max_pieces);
+  // Appends the pieces of `box` of `tensor`, which crosses as `wire_dtype`, in
+  // stream order, until `out` has `max_pieces`. Errors: FAILED_PRECONDITION - a
+  // part is not held; RESOURCE_EXHAUSTED - too many pieces.
+  absl::Status Cut(TensorIndex index, const TensorSpec& tensor,
+                   DType wire_dtype, const Box& box, int64_t max_pieces);
 
  private:
   // One side's views of the current tensor.
@@ -63,6 +64,7 @@ class PieceCutter {
   std::vector<BoundPiece>& out_;
   // Of the current Cut.
   const TensorSpec* tensor_ = nullptr;
+  DType wire_dtype_ = DType::kUnspecified;
   uint64_t mix_ = 1;
   int64_t max_pieces_ = 0;
   Side from_, to_;

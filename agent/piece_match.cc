@@ -5,7 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "agent/copy/box_copy.h"
+#include "agent/copy/strided_place.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
@@ -30,8 +30,8 @@ absl::Status CheckInside(const BoundPiece& piece, const Box& box,
     return absl::InvalidArgumentError(
         absl::StrCat("tensor \"", piece.tensor, "\": no source memory"));
   }
-  return CheckPlace({place.offset_bytes, place.strides_bytes}, box, piece.dtype,
-                    place.memory->size());
+  return CheckPlace({place.offset_bytes, place.strides_bytes}, box,
+                    HeldType(piece, place), place.memory->size());
 }
 
 absl::Status Unlike(const BoundPiece& piece, const Box& theirs) {

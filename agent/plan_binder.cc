@@ -178,6 +178,9 @@ absl::Status PlanBinder::BindParams(const Transfer& transfer,
   if (transfer.destination == self_) {
     SLUICE_ASSIGN_OR_RETURN(destination, DestinationOf(transfer));
   }
+  if (transfer.wire_dtype == DType::kUnspecified) {
+    return Bad(transfer, "no element type in which its parameters cross");
+  }
   PieceCutter cutter(source, destination, out.pieces);
   const auto num_tensors = static_cast<int64_t>(spec->tensors.size());
   for (const TensorRun& run : transfer.params.tensors) {
@@ -196,7 +199,8 @@ absl::Status PlanBinder::BindParams(const Transfer& transfer,
                    absl::StrCat("box ", transfer.params.box.ToString(),
                                 " lies outside tensor \"", tensor.name, "\""));
       }
-      SLUICE_RETURN_IF_ERROR(cutter.Cut(index, tensor, transfer.params.box,
+      SLUICE_RETURN_IF_ERROR(cutter.Cut(index, tensor, transfer.wire_dtype,
+                                        transfer.params.box,
                                         kMaxPieces - num_pieces_));
     }
   }

@@ -109,6 +109,9 @@ struct ReadDigestsCommand {
   OperationId operation;
   PlacementRef placement;
   Version version;
+  // One per tensor of the model: the type to digest it in; empty: as it is
+  // held.
+  std::vector<DType> dtypes = {};
 };
 struct ClearSamplesCommand {
   std::vector<std::string> sample_ids;

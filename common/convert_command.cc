@@ -84,6 +84,7 @@ void Fill(const ReadDigestsCommand& body, Epoch, v1::Command& proto) {
   read.set_operation(body.operation.value());
   *read.mutable_placement() = ToProto(body.placement);
   read.set_version(body.version.value());
+  for (const DType dtype : body.dtypes) read.add_dtypes(ToProto(dtype));
 }
 void Fill(const ClearSamplesCommand& body, Epoch, v1::Command& proto) {
   v1::ClearSamplesCommand& clear = *proto.mutable_clear_samples();
@@ -194,6 +195,10 @@ absl::StatusOr<CommandBody> Parse(const v1::ReadDigestsCommand& proto) {
   body.operation = OperationId(proto.operation());
   SLUICE_ASSIGN_OR_RETURN(body.placement, FromProto(proto.placement()));
   body.version = Version(proto.version());
+  SLUICE_RETURN_IF_ERROR(ParseRepeated(
+      "dtypes", proto.dtypes(), kMaxTensors,
+      [](int dtype) { return FromProto(static_cast<v1::DType>(dtype)); },
+      body.dtypes));
   return body;
 }
 absl::StatusOr<CommandBody> Parse(const v1::ClearSamplesCommand& proto) {

@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "agent/copy/box_copy.h"
+#include "agent/copy/strided_place.h"
+#include "common/dtype_conversion.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
@@ -79,6 +81,7 @@ absl::StatusOr<Job> MakeJob(const Checkpoint& checkpoint,
       const StridedPlace destination,
       PlaceInView(tensor, view.box, view,
                   layout.params[static_cast<size_t>(view.param)]));
+  const DType held = layout.params[static_cast<size_t>(view.param)].dtype;
   const int64_t size = ByteSize(tensor.dtype);
   StridedPlace source;
   int64_t last = 0;
@@ -89,9 +92,10 @@ absl::StatusOr<Job> MakeJob(const Checkpoint& checkpoint,
     source.offset_bytes += view.box.dim(d).lo * stride;
     last += (view.box.dim(d).size() - 1) * stride;
   }
-  SLUICE_ASSIGN_OR_RETURN(BoxCopy copy,
-                          BoxCopy::Create(tensor.dtype, tensor.shape, view.box,
-                                          source, destination));
+  SLUICE_ASSIGN_OR_RETURN(
+      BoxCopy copy,
+      BoxCopy::Create({tensor.dtype, WireDType(tensor.dtype, held), held},
+                      tensor.shape, view.box, source, destination));
   const absl::Span<const uint8_t> touched =
       copy.num_bytes() == 0
           ? absl::Span<const uint8_t>()

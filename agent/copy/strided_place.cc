@@ -24,13 +24,6 @@ absl::StatusOr<StridedPlace> PlaceInView(const TensorSpec& tensor,
                                  view.box.rank(), " dimensions"),
                     piece);
   }
-  if (param.dtype != tensor.dtype) {
-    return BadPiece(
-        absl::StrCat("tensor ", tensor.name, ": parameter ", param.name,
-                     " has dtype ", DTypeName(param.dtype), ", expected ",
-                     DTypeName(tensor.dtype)),
-        piece);
-  }
   if (!piece.empty() && !view.box.Contains(piece)) {
     return BadPiece(absl::StrCat("tensor ", tensor.name, ": outside the view ",
                                  view.box.ToString()),

@@ -101,6 +101,8 @@ struct AbortLoad {
 struct ReadDigests {
   OperationId operation;
   BoundPlacement placement;
+  // One per tensor: the type to digest it in; empty: as it is held.
+  std::vector<DType> dtypes = {};
 };
 // The content of a key changed: cached digests of it are void.
 struct ForgetContent {

@@ -466,9 +466,9 @@ void OnReadDigests(CoreState& state, const Command& command,
     status = ClaimSource(state, operation, read.placement, read.version);
     if (status.ok()) {
       operation.state = OperationState::kRunning;
-      const CopyRef& source = operation.source;
-      state.out.Add(
-          ReadDigests{operation.id, source.placement->Bind(source.index)});
+      const CopyRef& from = operation.source;
+      state.out.Add(ReadDigests{operation.id, from.placement->Bind(from.index),
+                                read.dtypes});
       return;
     }
     Drop(state, operation);

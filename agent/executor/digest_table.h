@@ -7,18 +7,19 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
+#include <tuple>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "common/box.h"
 #include "common/digest_value.h"
+#include "common/dtype.h"
 #include "common/mutex.h"
 
 namespace sluice::agent {
 
-// A tensor's name and the box read of it.
-using DigestKey = std::pair<std::string, Box>;
+// A tensor's name, the element type it was cast to, and the box read of it.
+using DigestKey = std::tuple<std::string, DType, Box>;
 
 // Thread-safe.
 class DigestTable {

@@ -12,6 +12,11 @@ namespace {
 // Of one job.
 constexpr int64_t kDigestJobBytes = 16 << 20;
 
+DigestKey KeyOf(const TransferStream& stream, const StreamSegment& segment) {
+  const BoundPiece& piece = stream.piece_of(segment);
+  return {piece.tensor, piece.dtype, segment.box};
+}
+
 }  // namespace
 
 bool TransferOperation::Compares(const Transfer& transfer) const {
@@ -26,8 +31,7 @@ void TransferOperation::StartSourceDigestsLocked(Transfer& transfer) {
   transfer.fused.assign(segments.size(), false);
   if (transfer.reads != nullptr) return;  // as its segments land
   for (size_t i = 0; i < segments.size(); ++i) {
-    DigestKey key(transfer.stream.piece_of(segments[i]).tensor,
-                  segments[i].box);
+    DigestKey key = KeyOf(transfer.stream, segments[i]);
     if (!request_.content_key.empty()) {
       const auto known = deps_.digests.Find(request_.content_key, key);
       if (known.has_value()) {
@@ -98,7 +102,7 @@ void TransferOperation::AddSourceDigestsLocked(
       SetSourceDigestLocked(transfer, part.segment, digest);
       continue;
     }
-    const DigestKey key(transfer.stream.piece_of(segment).tensor, segment.box);
+    const DigestKey key = KeyOf(transfer.stream, segment);
     if (!request_.content_key.empty()) {
       deps_.digests.Store(request_.content_key, key, digest);
     }

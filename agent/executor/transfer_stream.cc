@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/copy/box_copy.h"
 #include "common/check.h"
+#include "common/dtype.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
@@ -24,7 +25,7 @@ absl::Status CheckBound(const BoundPiece& piece, const BoundPlace& place) {
   if (place.memory == nullptr) {
     return absl::InvalidArgumentError("a place without memory");
   }
-  return CheckPlace(Strided(place), piece.box, piece.dtype,
+  return CheckPlace(Strided(place), piece.box, HeldType(piece, place),
                     place.memory->size());
 }
 
@@ -39,13 +40,37 @@ bool IsOneRange(const Box& box, const Shape& shape) {
   return true;
 }
 
-// Checked when the stream was made: cannot fail.
-BoxCopy MakeCopy(const BoundPiece& piece, const BoundPlace& from,
-                 const BoundPlace& to) {
-  auto copy = BoxCopy::Create(piece.dtype, piece.shape, piece.box,
-                              Strided(from), Strided(to));
+absl::StatusOr<BoxCopy> TryRead(const BoundPiece& piece,
+                                const BoundPlace& from) {
+  return BoxCopy::ForSource(HeldType(piece, from), piece.dtype, piece.shape,
+                            piece.box, Strided(from));
+}
+
+absl::StatusOr<BoxCopy> TryWrite(const BoundPiece& piece,
+                                 const BoundPlace& to) {
+  return BoxCopy::ForDestination(piece.dtype, HeldType(piece, to), piece.shape,
+                                 piece.box, Strided(to));
+}
+
+// Checked when the stream was made: these cannot fail.
+BoxCopy Checked(absl::StatusOr<BoxCopy> copy) {
   SLUICE_CHECK(copy.ok()) << copy.status();
   return *std::move(copy);
+}
+
+BoxCopy Reading(const BoundPiece& piece) {
+  return Checked(TryRead(piece, *piece.source));
+}
+
+BoxCopy Writing(const BoundPiece& piece, const BoundPlace& to) {
+  return Checked(TryWrite(piece, to));
+}
+
+BoxCopy Copying(const BoundPiece& piece, const BoundPlace& from,
+                const BoundPlace& to) {
+  return Checked(
+      BoxCopy::Create({HeldType(piece, from), piece.dtype, HeldType(piece, to)},
+                      piece.shape, piece.box, Strided(from), Strided(to)));
 }
 
 Digest* Slot(std::vector<SegmentDigest>* digests, size_t segment) {
@@ -56,8 +81,9 @@ Digest* Slot(std::vector<SegmentDigest>* digests, size_t segment) {
   return &digests->back().digest;
 }
 
+// `at`: where the piece starts in the stream.
 absl::Status CheckPiece(const BoundPiece& piece, const BoundTransfer& transfer,
-                        Rank self) {
+                        Rank self, int64_t at) {
   if (piece.shape.size() != static_cast<size_t>(piece.box.rank()) ||
       ByteSize(piece.dtype) == 0 || piece.box.empty() ||
       !piece.box.FitsIn(piece.shape)) {
@@ -71,9 +97,21 @@ absl::Status CheckPiece(const BoundPiece& piece, const BoundTransfer& transfer,
   }
   if (piece.source.has_value()) {
     SLUICE_RETURN_IF_ERROR(CheckBound(piece, *piece.source));
+    if (HeldType(piece, *piece.source) != piece.dtype) {
+      SLUICE_RETURN_IF_ERROR(TryRead(piece, *piece.source).status());
+    }
   }
   for (const BoundPlace& to : piece.destinations) {
     SLUICE_RETURN_IF_ERROR(CheckBound(piece, to));
+    if (HeldType(piece, to) == piece.dtype) continue;
+    SLUICE_RETURN_IF_ERROR(TryWrite(piece, to).status());
+    // Ranges of the stream are cut at multiples of the largest element: two of
+    // them must not share an element that is cast where it lands.
+    if (at % ByteSize(piece.dtype) != 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "its ", DTypeName(piece.dtype), " elements, which are cast to ",
+          DTypeName(HeldType(piece, to)), ", start at byte ", at));
+    }
   }
   return absl::OkStatus();
 }
@@ -90,7 +128,7 @@ absl::StatusOr<TransferStream> TransferStream::Create(BoundTransfer transfer,
   for (size_t i = 0; i < bound.pieces.size(); ++i) {
     const BoundPiece& piece = bound.pieces[i];
     SLUICE_RETURN_IF_ERROR(
-        Annotate(CheckPiece(piece, bound, self),
+        Annotate(CheckPiece(piece, bound, self, at),
                  absl::StrCat("transfer ", bound.id, ", tensor \"",
                               piece.tensor, "\" box ", piece.box.ToString())));
     stream.starts_.push_back(at);
@@ -160,10 +198,8 @@ const std::byte* TransferStream::SourceRun(int64_t lo, int64_t hi) const {
   const size_t i = PieceAt(lo);
   const BoundPiece& piece = transfer_.pieces[i];
   if (hi > starts_[i] + PieceBytes(piece)) return nullptr;
-  const BoundPlace& from = *piece.source;
-  const auto run =
-      MakeCopy(piece, from, from).SourceRun(lo - starts_[i], hi - starts_[i]);
-  return run ? from.memory->data() + *run : nullptr;
+  const auto run = Reading(piece).SourceRun(lo - starts_[i], hi - starts_[i]);
+  return run ? piece.source->memory->data() + *run : nullptr;
 }
 
 std::byte* TransferStream::DestinationRun(int64_t lo, int64_t hi) const {
@@ -172,7 +208,7 @@ std::byte* TransferStream::DestinationRun(int64_t lo, int64_t hi) const {
   if (hi > starts_[i] + PieceBytes(piece)) return nullptr;
   const BoundPlace& to = piece.destinations.front();
   const auto run =
-      MakeCopy(piece, to, to).DestinationRun(lo - starts_[i], hi - starts_[i]);
+      Writing(piece, to).DestinationRun(lo - starts_[i], hi - starts_[i]);
   return run ? to.memory->data() + *run : nullptr;
 }
 
@@ -181,9 +217,8 @@ void TransferStream::Pack(int64_t lo, int64_t hi, std::byte* out,
   ForPieces(lo, hi,
             [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t at,
                 size_t segment) {
-              const BoundPlace& from = *piece.source;
-              PackBoxRange(MakeCopy(piece, from, from), plo, phi,
-                           from.memory->data(), out + (at - lo),
+              PackBoxRange(Reading(piece), plo, phi,
+                           piece.source->memory->data(), out + (at - lo),
                            Slot(digests, segment));
             });
 }
@@ -195,8 +230,8 @@ void TransferStream::Unpack(int64_t lo, int64_t hi, const std::byte* in,
                 size_t segment) {
               for (size_t i = 0; i < piece.destinations.size(); ++i) {
                 const BoundPlace& to = piece.destinations[i];
-                UnpackBoxRange(MakeCopy(piece, to, to), plo, phi,
-                               in + (at - lo), to.memory->data(),
+                UnpackBoxRange(Writing(piece, to), plo, phi, in + (at - lo),
+                               to.memory->data(),
                                i == 0 ? Slot(digests, segment) : nullptr);
               }
             });
@@ -210,7 +245,7 @@ void TransferStream::Copy(int64_t lo, int64_t hi,
               for (size_t i = 0; i < piece.destinations.size(); ++i) {
                 const BoundPlace& from = *piece.source;
                 const BoundPlace& to = piece.destinations[i];
-                CopyBoxRange(MakeCopy(piece, from, to), plo, phi,
+                CopyBoxRange(Copying(piece, from, to), plo, phi,
                              from.memory->data(), to.memory->data(),
                              Stores::kStreaming,
                              i == 0 ? Slot(digests, segment) : nullptr);
@@ -225,7 +260,7 @@ void TransferStream::CopyToOthers(int64_t lo, int64_t hi) const {
         const BoundPlace& first = piece.destinations.front();
         for (size_t i = 1; i < piece.destinations.size(); ++i) {
           const BoundPlace& to = piece.destinations[i];
-          CopyBoxRange(MakeCopy(piece, first, to), plo, phi,
+          CopyBoxRange(Copying(piece, first, to), plo, phi,
                        first.memory->data(), to.memory->data(),
                        Stores::kStreaming, nullptr);
         }
@@ -237,9 +272,9 @@ void TransferStream::DigestSource(int64_t lo, int64_t hi,
   ForPieces(lo, hi,
             [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t,
                 size_t segment) {
-              const BoundPlace& from = *piece.source;
-              DigestSourceRange(MakeCopy(piece, from, from), plo, phi,
-                                from.memory->data(), *Slot(&digests, segment));
+              DigestSourceRange(Reading(piece), plo, phi,
+                                piece.source->memory->data(),
+                                *Slot(&digests, segment));
             });
 }
 
@@ -249,7 +284,7 @@ void TransferStream::DigestDestination(
             [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t,
                 size_t segment) {
               const BoundPlace& to = piece.destinations.front();
-              DigestDestinationRange(MakeCopy(piece, to, to), plo, phi,
+              DigestDestinationRange(Writing(piece, to), plo, phi,
                                      to.memory->data(),
                                      *Slot(&digests, segment));
             });

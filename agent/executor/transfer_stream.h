@@ -42,7 +42,8 @@ class TransferStream {
   TransferStream() = default;
 
   // Errors: INVALID_ARGUMENT - a place outside its memory, bytes that do not
-  // add up, a missing source or destination place; `self` says which is needed.
+  // add up, a missing source or destination place (`self` says which is
+  // needed), element types between which there is no cast.
   static absl::StatusOr<TransferStream> Create(BoundTransfer transfer,
                                                Rank self);
 
@@ -55,7 +56,8 @@ class TransferStream {
   // Index of the segment with byte `offset`.
   size_t SegmentAt(int64_t offset) const;
 
-  // Returns where the range lies in one run; null where it is scattered.
+  // Returns where the range lies in one run; null where it is scattered or
+  // cast.
   const std::byte* SourceRun(int64_t lo, int64_t hi) const;
   std::byte* DestinationRun(int64_t lo, int64_t hi) const;
 

@@ -121,6 +121,19 @@ TEST_CASE("digests of landed memory are those of the files", "[agent][grpc]") {
   CHECK(event->digests().digests(0).lane1() == expected.lane1);
 }
 
+TEST_CASE("digests are of the type that the order names", "[agent][grpc]") {
+  Cluster cluster;
+  REQUIRE_OK(cluster.Load(cluster.dir.path()));
+  REQUIRE_OK(cluster.peer->Do(CommitCommand{OperationId(5), Version(9)}));
+  CHECK_THAT(cluster.peer->Do(ReadDigestsCommand{
+                 OperationId(6), kRollout, Version(9), {DType::kF32}}),
+             StatusIs(Code::kInvalidArgument, "U8"));
+  CHECK_THAT(
+      cluster.peer->Do(ReadDigestsCommand{
+          OperationId(7), kRollout, Version(9), {DType::kU8, DType::kU8}}),
+      StatusIs(Code::kInvalidArgument, "1 tensors"));
+}
+
 TEST_CASE("a load that fails says why, and nothing is published",
           "[agent][grpc]") {
   Cluster cluster;

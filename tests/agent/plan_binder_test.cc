@@ -90,7 +90,7 @@ BoundPlacement Bound(std::shared_ptr<const ModelSpec> model,
 }
 
 Transfer ParamTransfer(uint32_t id, Rank source, Rank destination, Box box,
-                       TensorRun run, int64_t bytes) {
+                       TensorRun run, int64_t bytes, DType wire = DType::kI32) {
   Transfer out;
   out.id = id;
   out.kind = TransferKind::kSendRecv;
@@ -99,6 +99,7 @@ Transfer ParamTransfer(uint32_t id, Rank source, Rank destination, Box box,
   out.link =
       source == destination ? LinkClass::kSameDevice : LinkClass::kSameNode;
   out.bytes = bytes;
+  out.wire_dtype = wire;
   out.params.box = std::move(box);
   out.params.tensors = {run};
   return out;
@@ -198,8 +199,8 @@ TEST_CASE("views that cut an inner dimension give one row per piece",
   layout->views = {{TensorIndex(0), Box({{0, 2}, {0, 2}}), 0, 0, {2, 1}},
                    {TensorIndex(0), Box({{0, 2}, {2, 4}}), 1, 0, {2, 1}}};
   layout->buffer_bytes = 512;
-  PrepareExecution order = Order(
-      {ParamTransfer(0, kSelf, kPeer, Box({{0, 2}, {0, 4}}), {0, 1, 1}, 8)});
+  PrepareExecution order = Order({ParamTransfer(
+      0, kSelf, kPeer, Box({{0, 2}, {0, 4}}), {0, 1, 1}, 8, DType::kU8)});
   order.source = Bound(model, layout, memory);
   REQUIRE_OK_AND_ASSIGN(const ExecutionRequest request,
                         BindPlan(order, kSelf, memory.buffers));
@@ -267,6 +268,48 @@ TEST_CASE("source and puller that cut differently copy every element",
     });
   }
   CHECK(std::memcmp(arrived.data(), ours.last_data(), arrived.size()) == 0);
+}
+
+// Rows [0,2) of a 3 x 4 tensor alone, in one parameter of the type.
+BoundPlacement TwoRows(std::shared_ptr<const ModelSpec> model, DType dtype,
+                       Memory& memory) {
+  auto layout = std::make_shared<RankLayout>();
+  layout->params = {{"rows", dtype, {2, 4}, 0}};
+  layout->views = {{TensorIndex(0), Box({{0, 2}, {0, 4}}), 0, 0, {4, 1}}};
+  layout->buffer_bytes = 256;
+  return Bound(std::move(model), std::move(layout), memory);
+}
+
+TEST_CASE("each side casts between what it holds and what crosses", "[agent]") {
+  Memory memory;
+  auto model = std::make_shared<ModelSpec>();
+  model->tensors = {{"w", DType::kBF16, {3, 4}}};
+  // Row 1, columns 1 and 2, as two BF16: from F32 to F64.
+  PrepareExecution order =
+      Order({ParamTransfer(0, kSelf, kSelf, Box({{1, 2}, {1, 3}}), {0, 1, 1},
+                           /*bytes=*/4, DType::kBF16)});
+  order.source = TwoRows(model, DType::kF32, memory);
+  order.destinations = {TwoRows(model, DType::kF64, memory)};
+  REQUIRE_OK_AND_ASSIGN(const ExecutionRequest request,
+                        BindPlan(order, kSelf, memory.buffers));
+  REQUIRE(request.transfers[0].pieces.size() == 1);
+  const BoundPiece& piece = request.transfers[0].pieces[0];
+  CHECK(piece.dtype == DType::kBF16);
+  CHECK(request.transfers[0].bytes == 4);
+  CHECK(piece.source->dtype == DType::kF32);
+  // The buffer lies 64 bytes on; element 5 of the parameter.
+  CHECK(piece.source->offset_bytes == 64 + 5 * 4);
+  CHECK(piece.source->strides_bytes == std::vector<int64_t>{16, 4});
+  CHECK(piece.destinations[0].dtype == DType::kF64);
+  CHECK(piece.destinations[0].offset_bytes == 64 + 5 * 8);
+
+  Transfer untyped = order.part->transfers[0];
+  untyped.wire_dtype = DType::kUnspecified;
+  PrepareExecution bad = Order({untyped});
+  bad.source = order.source;
+  bad.destinations = order.destinations;
+  CHECK_THAT(BindPlan(bad, kSelf, memory.buffers),
+             StatusIs(absl::StatusCode::kInvalidArgument, "element type"));
 }
 
 TEST_CASE("a local copy is cut along the views of both sides", "[agent]") {
@@ -373,8 +416,8 @@ TEST_CASE("a box that is not held, or memory too small, is a precondition",
   layout->params = {{"a", DType::kU8, {4}, 0}};
   layout->views = {{TensorIndex(0), Box({{0, 4}}), 0, 0, {1}}};
   layout->buffer_bytes = 256;
-  PrepareExecution order =
-      Order({ParamTransfer(0, kSelf, kPeer, Box({{2, 6}}), {0, 1, 1}, 4)});
+  PrepareExecution order = Order({ParamTransfer(0, kSelf, kPeer, Box({{2, 6}}),
+                                                {0, 1, 1}, 4, DType::kU8)});
   order.source = Bound(model, layout, memory);
   CHECK_THAT(BindPlan(order, kSelf, memory.buffers),
              StatusIs(absl::StatusCode::kFailedPrecondition, "[4,6)"));

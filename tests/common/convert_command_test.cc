@@ -81,7 +81,8 @@ std::vector<CommandBody> AllCommands() {
           CommitCommand{OperationId(3), Version(7)},
           AbortCommand{OperationId(4), absl::CancelledError("asked")},
           ReleaseCommand{OperationId(5)},
-          ReadDigestsCommand{OperationId(6), kRef, Version(9)},
+          ReadDigestsCommand{
+              OperationId(6), kRef, Version(9), {DType::kBF16, DType::kF32}},
           ClearSamplesCommand{{"s-1"}, {"rewards"}},
           EventAck{11, absl::NotFoundError("who"), Version(4)},
           VersionAssignedCommand{kRef, 12, Version(5)}};

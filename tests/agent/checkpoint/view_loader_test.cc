@@ -137,6 +137,50 @@ TEST_CASE("each agent's buffer is filled to the byte", "[load]") {
   }
 }
 
+TEST_CASE("parameters of another type are cast as they are loaded", "[load]") {
+  const Loaded loaded(SmallOptions());
+  const ModelSpec& model = loaded.made.model;
+  // A bf16 tensor of 13 x 10, columns [2,6), transposed into an f32 parameter.
+  const auto found = std::find_if(model.tensors.begin(), model.tensors.end(),
+                                  [](const TensorSpec& t) {
+                                    return t.shape == Shape{13, 10};
+                                  });
+  REQUIRE(found != model.tensors.end());
+  REQUIRE(found->dtype == DType::kBF16);
+  RankLayout rank;
+  rank.params = {{"p", DType::kF32, {4, 13}, 0}};
+  rank.views = {
+      {TensorIndex(static_cast<int32_t>(found - model.tensors.begin())),
+       Box({{0, 13}, {2, 6}}),
+       0,
+       0,
+       {1, 13}}};
+  rank.buffer_bytes = 4 * 13 * 4;
+  std::vector<float> buffer(4 * 13, -1.0f);
+  LoadOptions odd_chunks;  // which end inside elements
+  odd_chunks.chunk_bytes = 7;
+  const absl::Span<uint8_t> bytes(reinterpret_cast<uint8_t*>(buffer.data()),
+                                  buffer.size() * sizeof(float));
+  REQUIRE_OK(LoadViews(*loaded.checkpoint, model, rank, bytes, odd_chunks));
+  std::vector<float> expected(4 * 13);
+  for (int64_t row = 0; row < 13; ++row) {
+    for (int64_t column = 2; column < 6; ++column) {
+      uint8_t value[2];
+      FillValues(TensorKey(/*seed=*/3, found->name), DType::kBF16,
+                 row * 10 + column, absl::MakeSpan(value));
+      // A bf16 is the upper half of an f32.
+      const uint32_t bits = uint32_t{value[0]} << 16 | uint32_t{value[1]} << 24;
+      std::memcpy(&expected[static_cast<size_t>((column - 2) * 13 + row)],
+                  &bits, sizeof(bits));
+    }
+  }
+  CHECK(buffer == expected);
+
+  rank.params[0].dtype = DType::kI32;
+  CHECK_THAT(LoadViews(*loaded.checkpoint, model, rank, bytes, odd_chunks),
+             StatusIs(kInvalid, "I32"));
+}
+
 TEST_CASE("a load reports its progress and can be cancelled", "[load]") {
   Loaded loaded(SmallOptions());
   const Layout layout = loaded.Preset("huggingface");

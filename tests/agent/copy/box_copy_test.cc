@@ -314,9 +314,12 @@ TEST_CASE("places come from views and stay inside their parameter",
   View beyond = view;
   beyond.offset = 1;  // the last element would be the 25th of 24
   CHECK_FALSE(PlaceInView(tensor, view.box, beyond, param).ok());
-  LocalParam other = param;
-  other.dtype = DType::kF32;
-  CHECK_FALSE(PlaceInView(tensor, view.box, view, other).ok());
+  // The parameter's elements count, not the tensor's: (1*6+2)*4 bytes.
+  LocalParam wide = param;
+  wide.dtype = DType::kF32;
+  const auto cast = PlaceInView(tensor, Box({{5, 7}, {2, 4}}), view, wide);
+  REQUIRE(cast.ok());
+  CHECK(*cast == StridedPlace{512 + 32, {24, 4}});
 }
 
 TEST_CASE("places outside their memory and impossible boxes are refused",

@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/copy/cast_kernels.h"
+#include "agent/copy/copy_kernels.h"
 #include "agent/copy/digest.h"
 #include "agent/device/memory_file.h"
 #include "agent/piece_match.h"
@@ -39,6 +41,34 @@ std::byte ByteOf(uint64_t tensor_hash, int64_t offset) {
   x ^= x >> 29;
   x *= 0xbf58476d1ce4e5b9ull;
   return static_cast<std::byte>(x >> 56);
+}
+
+// The wire's value `bits` as `held`; perturbed where that is rounded away.
+uint64_t Widened(DType wire, DType held, uint64_t bits, bool perturbed) {
+  using copy_internal::FindCast;
+  using copy_internal::Isa;
+  if (held == wire) return bits;
+  const auto cast = [](DType from, DType to, uint64_t value) {
+    uint64_t out = 0;
+    FindCast(Isa::kPortable, from, to)(
+        1, reinterpret_cast<const std::byte*>(&value), 0,
+        reinterpret_cast<std::byte*>(&out), 0);
+    return out;
+  };
+  const uint64_t exact = cast(wire, held, bits);
+  const bool same = cast(held, wire, exact + 1) == bits;
+  return perturbed && same ? exact + 1 : exact;
+}
+
+// Element at `logical` of a tensor, as it lies in a place that holds `held`.
+void PutElement(const BoundPiece& piece, DType held, int64_t logical,
+                bool perturbed, std::byte* at) {
+  uint64_t wire = 0;
+  for (int64_t i = ByteSize(piece.dtype); i-- > 0;) {
+    wire = wire << 8 | static_cast<uint64_t>(ByteOf(piece.mix, logical + i));
+  }
+  const uint64_t value = Widened(piece.dtype, held, wire, perturbed);
+  std::memcpy(at, &value, static_cast<size_t>(ByteSize(held)));
 }
 
 // Calls visit(place offset, logical byte offset) for each element of a piece.
@@ -136,9 +166,10 @@ MiniCluster::~MiniCluster() {
   for (const auto& agent : agents_) agent->executor.reset();
 }
 
-BoundPlace MiniCluster::NewPlace(const Box& box, DType dtype,
+BoundPlace MiniCluster::NewPlace(const BoundPiece& piece, DType held,
                                  const std::shared_ptr<MappedMemory>& memory,
                                  int64_t& used) {
+  const Box& box = piece.box;
   // Mostly row-major, sometimes with gaps, sometimes transposed.
   std::vector<size_t> order(static_cast<size_t>(box.rank()));
   std::iota(order.begin(), order.end(), size_t{0});
@@ -147,9 +178,10 @@ BoundPlace MiniCluster::NewPlace(const Box& box, DType dtype,
     std::shuffle(order.begin(), order.end(), random_);
   }
   const bool gaps = random_() % 3 == 0;
-  const int64_t element = ByteSize(dtype);
+  const int64_t element =
+      ByteSize(held == DType::kUnspecified ? piece.dtype : held);
   BoundPlace place{memory, used + element * static_cast<int64_t>(random_() % 3),
-                   std::vector<int64_t>(order.size())};
+                   std::vector<int64_t>(order.size()), held};
   int64_t stride = element;
   for (auto d = order.rbegin(); d != order.rend(); ++d) {
     place.strides_bytes[*d] = stride;
@@ -181,9 +213,8 @@ std::vector<Box> MiniCluster::RandomCuts(const Box& box) {
 void MiniCluster::Fill(const BoundPiece& piece) {
   std::byte* base = piece.source->memory->data();
   ForElements(piece, *piece.source, [&](int64_t at, int64_t logical) {
-    for (int64_t i = 0; i < ByteSize(piece.dtype); ++i) {
-      base[at + i] = ByteOf(piece.mix, logical + i);
-    }
+    PutElement(piece, HeldType(piece, *piece.source), logical,
+               /*perturbed=*/true, base + at);
   });
 }
 
@@ -228,7 +259,7 @@ void MiniCluster::BindOne(const TestTransfer& t) {
       for (const Box& box : RandomCuts(tensor.box)) {
         BoundPiece& piece = add(bound, tensor, box);
         piece.source =
-            NewPlace(box, tensor.dtype, from.source, from.source_used);
+            NewPlace(piece, tensor.at_source, from.source, from.source_used);
         Fill(piece);
       }
     }
@@ -247,7 +278,7 @@ void MiniCluster::BindOne(const TestTransfer& t) {
                               : add(receiving, tensor, cuts[i]);
       for (int copy = 0; copy < copies; ++copy) {
         piece.destinations.push_back(NewPlace(
-            cuts[i], tensor.dtype, to.destination, to.destination_used));
+            piece, tensor.at_destination, to.destination, to.destination_used));
       }
     }
   }
@@ -331,10 +362,8 @@ std::vector<std::byte> MiniCluster::Expected(int rank) const {
     for (const auto& piece : transfer.pieces) {
       for (const auto& place : piece.destinations) {
         ForElements(piece, place, [&](int64_t at, int64_t logical) {
-          for (int64_t i = 0; i < ByteSize(piece.dtype); ++i) {
-            expected[static_cast<size_t>(at + i)] =
-                ByteOf(piece.mix, logical + i);
-          }
+          PutElement(piece, HeldType(piece, place), logical,
+                     /*perturbed=*/false, &expected[static_cast<size_t>(at)]);
         });
       }
     }

@@ -32,6 +32,9 @@ struct TestTransfer {
     DType dtype = DType::kBF16;
     Shape shape;
     Box box;
+    // What it is in memory: wider than on the wire, or kUnspecified, the same.
+    DType at_source = DType::kUnspecified;
+    DType at_destination = DType::kUnspecified;
   };
   uint32_t id = 0;
   int source = 0;
@@ -93,7 +96,7 @@ class MiniCluster {
     int64_t progress = 0;
   };
 
-  BoundPlace NewPlace(const Box& box, DType dtype,
+  BoundPlace NewPlace(const BoundPiece& piece, DType held,
                       const std::shared_ptr<MappedMemory>& memory,
                       int64_t& used);
   std::vector<Box> RandomCuts(const Box& box);
