@@ -11,6 +11,7 @@
 #include "common/convert_limits.h"
 #include "common/convert_repeated.h"
 #include "common/convert_tensor.h"
+#include "common/dtype.h"
 #include "common/status_macros.h"
 
 namespace sluice {
@@ -130,6 +131,7 @@ v1::LayoutRule ToProto(const LayoutRule& rule) {
     *proto.mutable_experts() = ToProto(rule.experts);
   }
   if (rule.flat != FlatRule()) *proto.mutable_flat() = ToProto(rule.flat);
+  proto.set_dtype(ToProto(rule.dtype));
   return proto;
 }
 
@@ -288,6 +290,9 @@ absl::StatusOr<LayoutRule> FromProto(const v1::LayoutRule& proto) {
   }
   SLUICE_ASSIGN_OR_RETURN(rule.experts, FromProto(proto.experts()));
   SLUICE_ASSIGN_OR_RETURN(rule.flat, FromProto(proto.flat()));
+  if (proto.dtype() != v1::DTYPE_UNSPECIFIED) {
+    SLUICE_ASSIGN_OR_RETURN(rule.dtype, FromProto(proto.dtype()));
+  }
   return rule;
 }
 

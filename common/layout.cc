@@ -32,15 +32,31 @@ absl::StatusOr<RankLayout> ExpandExplicit(const ModelSpec& model,
                                         mesh.ranks[i].value()));
 }
 
+// Notes in which type a view has its tensor; one type for all of them.
+absl::Status NoteDType(const ModelSpec& model, const Layout& layout,
+                       const RankLayout& rank, const View& view,
+                       std::vector<DType>& held) {
+  DType& known = held[static_cast<size_t>(view.tensor.value())];
+  const DType found = rank.params[static_cast<size_t>(view.param)].dtype;
+  if (known == DType::kUnspecified) known = found;
+  if (known == found) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "layout \"", layout.name, "\": tensor \"", model.tensor(view.tensor).name,
+      "\" is held as ", DTypeName(known), " and as ", DTypeName(found),
+      ": expected one element type in a placement"));
+}
+
 // Tensors of equal dtype, shape and boxes on every agent.
 absl::StatusOr<std::vector<TensorClass>> ClassifyExplicit(
     const ModelSpec& model, const Layout& layout, const Mesh& mesh) {
   SLUICE_RETURN_IF_ERROR(CheckExplicitCount(layout, mesh));
   std::vector<std::vector<TensorClass::Holder>> holders(model.tensors.size());
+  std::vector<DType> dtypes(model.tensors.size(), DType::kUnspecified);
   for (int64_t i = 0; i < mesh.size(); ++i) {
     SLUICE_ASSIGN_OR_RETURN(const RankLayout rank,
                             ExpandExplicit(model, layout, mesh, i));
     for (const View& view : rank.views) {  // ascending (tensor, box)
+      SLUICE_RETURN_IF_ERROR(NoteDType(model, layout, rank, view, dtypes));
       auto& held = holders[static_cast<size_t>(view.tensor.value())];
       if (held.empty() || held.back().mesh_index != i) held.push_back({i, {}});
       std::vector<Box>& boxes = held.back().boxes;
@@ -52,11 +68,10 @@ absl::StatusOr<std::vector<TensorClass>> ClassifyExplicit(
   std::vector<TensorClass> classes;
   for (size_t t = 0; t < model.tensors.size(); ++t) {
     const TensorSpec& tensor = model.tensors[t];
-    const auto [it, inserted] =
-        index.try_emplace(Key{static_cast<int>(tensor.dtype), tensor.shape,
-                              std::move(holders[t])},
-                          classes.size());
-    if (inserted) classes.push_back({{}, std::get<2>(it->first)});
+    const auto [it, inserted] = index.try_emplace(
+        Key{static_cast<int>(dtypes[t]), tensor.shape, std::move(holders[t])},
+        classes.size());
+    if (inserted) classes.push_back({{}, std::get<2>(it->first), dtypes[t]});
     classes[it->second].tensors.push_back(TensorIndex(static_cast<int32_t>(t)));
   }
   return classes;
@@ -155,6 +170,7 @@ absl::StatusOr<std::vector<TensorClass>> ClassifyLayout(const ModelSpec& model,
   for (const ResolvedClass& c : resolved.classes()) {
     TensorClass& made = out.emplace_back();
     made.tensors = c.tensors;
+    made.dtype = c.dtype;
     for (const int64_t i : resolved.HoldersOf(c)) {
       std::vector<Box> boxes;
       for (LocalPiece& piece : c.PiecesOn(i)) {

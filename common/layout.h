@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/box.h"
+#include "common/dtype.h"
 #include "common/mesh.h"
 #include "common/model.h"
 
@@ -105,6 +106,9 @@ struct LayoutRule {
   std::vector<int> dim_order;
   ExpertRule experts;
   FlatRule flat;
+  // The element type in which agents hold the tensors; kUnspecified = each
+  // tensor's own. Tensors of one local parameter must come out equal.
+  DType dtype = DType::kUnspecified;
   // A rule that matches no tensor is an error unless it is optional (biases).
   bool optional = false;
 
@@ -161,8 +165,8 @@ struct Layout {
 // Returns what mesh index `mesh_index` holds.
 // Errors: INVALID_ARGUMENT - a tensor that no rule or two rules match, a rule
 // that matches nothing, an axis the mesh lacks, a unit that does not divide,
-// a fused group whose members disagree; each names tensor, rule and what was
-// expected and found.
+// a fused group whose members disagree, an element type to which the tensor's
+// cannot be converted; each names tensor, rule and what was expected and found.
 absl::StatusOr<RankLayout> ExpandLayout(const ModelSpec& model,
                                         const Layout& layout, const Mesh& mesh,
                                         int64_t mesh_index);
@@ -190,13 +194,17 @@ struct TensorClass {
 
   std::vector<TensorIndex> tensors;  // ascending
   std::vector<Holder> holders;       // ascending mesh index
+  // The element type in which all holders have them, which may be another than
+  // the model's; kUnspecified if explicit views have none of them.
+  DType dtype = DType::kUnspecified;
 
   // Returns what one agent holds; empty if nothing.
   absl::Span<const Box> BoxesOn(int64_t mesh_index) const;
 };
 
 // Returns the classes of a layout, ordered by first tensor; each tensor is in
-// exactly one. Errors: as ExpandLayout.
+// exactly one. Errors: as ExpandLayout; INVALID_ARGUMENT - explicit views have
+// a tensor in two element types.
 absl::StatusOr<std::vector<TensorClass>> ClassifyLayout(const ModelSpec& model,
                                                         const Layout& layout,
                                                         const Mesh& mesh);

@@ -6,6 +6,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "common/dtype_conversion.h"
 #include "common/layout_resolve.h"
 #include "common/status_macros.h"
 
@@ -75,11 +76,11 @@ absl::Status CheckView(const ModelSpec& model, const RankLayout& given,
     return bad(absl::StrCat("has ", view.strides.size(), " strides: expected ",
                             tensor.shape.size()));
   }
-  if (param.dtype != tensor.dtype) {
+  if (!Convertible(tensor.dtype, param.dtype)) {
     return bad(absl::StrCat("parameter \"", param.name, "\" has dtype ",
-                            DTypeName(param.dtype), ": expected ",
-                            DTypeName(tensor.dtype),
-                            "; there is no conversion between them"));
+                            DTypeName(param.dtype),
+                            ": there is no conversion from the tensor's, ",
+                            DTypeName(tensor.dtype)));
   }
   if (!LiesInside(view, *NumElements(param.shape))) {
     return bad(absl::StrCat("reaches outside of parameter \"", param.name,

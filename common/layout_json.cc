@@ -118,6 +118,15 @@ absl::Status ReadDimOrder(JsonObject& rule, std::vector<int>& order) {
   return absl::OkStatus();
 }
 
+absl::Status ReadDType(JsonObject& object, DType& dtype) {
+  std::string name;
+  SLUICE_RETURN_IF_ERROR(object.ReadString("dtype", name));
+  const absl::StatusOr<DType> parsed = ParseDType(name);
+  if (!parsed.ok()) return object.Error("dtype", parsed.status().message());
+  dtype = *parsed;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<LayoutRule> ReadRule(const json& value, std::string where) {
   // The pattern says more than a position does.
   if (value.is_object() && value.contains("pattern") &&
@@ -141,6 +150,9 @@ absl::StatusOr<LayoutRule> ReadRule(const json& value, std::string where) {
   SLUICE_RETURN_IF_ERROR(ReadDimOrder(object, rule.dim_order));
   SLUICE_RETURN_IF_ERROR(ReadExperts(object, rule.experts));
   SLUICE_RETURN_IF_ERROR(ReadFlat(object, rule.flat));
+  if (object.Find("dtype") != nullptr) {
+    SLUICE_RETURN_IF_ERROR(ReadDType(object, rule.dtype));
+  }
   SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
   SLUICE_RETURN_IF_ERROR(object.Require("pattern"));
   return rule;
@@ -149,16 +161,12 @@ absl::StatusOr<LayoutRule> ReadRule(const json& value, std::string where) {
 absl::StatusOr<LocalParam> ReadParam(const json& value, std::string where) {
   JsonObject object(value, std::move(where));
   LocalParam param;
-  std::string dtype;
   SLUICE_RETURN_IF_ERROR(object.ReadString("name", param.name));
-  SLUICE_RETURN_IF_ERROR(object.ReadString("dtype", dtype));
+  SLUICE_RETURN_IF_ERROR(ReadDType(object, param.dtype));
   SLUICE_RETURN_IF_ERROR(object.ReadInts("shape", param.shape));
   SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
   SLUICE_RETURN_IF_ERROR(object.Require("name"));
   SLUICE_RETURN_IF_ERROR(object.Require("shape"));
-  absl::StatusOr<DType> parsed = ParseDType(dtype);
-  if (!parsed.ok()) return object.Error("dtype", parsed.status().message());
-  param.dtype = *parsed;
   return param;
 }
 
@@ -345,6 +353,9 @@ json RuleToJson(const LayoutRule& rule) {
   }
   if (rule.flat != defaults.flat) {
     out["flat"] = {{"axes", rule.flat.axes}, {"unit", rule.flat.unit}};
+  }
+  if (rule.dtype != DType::kUnspecified) {
+    out["dtype"] = std::string(DTypeName(rule.dtype));
   }
   if (rule.optional) out["optional"] = true;
   for (const DimSplit& split : rule.splits) {

@@ -90,7 +90,7 @@ std::string ResolvedLayout::FaultOfFused(TensorIndex tensor,
       rule.experts.stacked != first_rule.experts.stacked) {
     return "fuse_dim, interleave, dim_order or stacked differs";
   }
-  if (model_->tensor(tensor).dtype != model_->tensor(first).dtype ||
+  if (HeldDType(tensor) != HeldDType(first) ||
       shape.size() != model_->tensor(first).shape.size()) {
     return "dtype or number of dimensions differs";
   }
@@ -118,9 +118,7 @@ std::string ResolvedLayout::FaultOfMember(const Cell::Param& param, size_t m,
     return "flat differs";
   }
   if (!rule.flat.axes.empty()) {
-    return model_->tensor(member.tensor).dtype == model_->tensor(first).dtype
-               ? ""
-               : "dtype differs";
+    return HeldDType(member.tensor) == HeldDType(first) ? "" : "dtype differs";
   }
   std::string fault = FaultOfFused(member.tensor, first);
   if (!fault.empty()) return fault;

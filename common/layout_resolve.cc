@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "common/dtype_conversion.h"
 #include "common/layout_flat.h"
 #include "common/status_macros.h"
 
@@ -351,13 +352,18 @@ absl::StatusOr<ResolvedClass> ResolvedLayout::MakeClass(
   ResolvedClass c;
   c.rule = &rule;
   c.shape = tensor.shape;
-  c.dtype = tensor.dtype;
+  c.dtype = rule.dtype == DType::kUnspecified ? tensor.dtype : rule.dtype;
   c.stage = stage;
   c.deals.resize(tensor.shape.size());
   c.positions.resize(tensor.shape.size(), nullptr);
   c.expert_positions = &PositionsOver(rule.experts.axes);
   const std::string where =
       absl::StrCat("tensor \"", tensor.name, "\", ", Describe(rule));
+  if (!Convertible(tensor.dtype, c.dtype)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": there is no conversion from ",
+                     DTypeName(tensor.dtype), " to ", DTypeName(c.dtype)));
+  }
   if (!rule.dim_order.empty() && rule.dim_order.size() != c.shape.size()) {
     return absl::InvalidArgumentError(
         absl::StrCat(where, ": dim_order has ", rule.dim_order.size(),

@@ -64,12 +64,12 @@ struct LocalPiece {
   std::vector<int64_t> at;
 };
 
-// Tensors of one rule, shape, dtype and holders.
+// Tensors of one rule, shape, element type and holders.
 struct ResolvedClass {
   const LayoutRule* rule = nullptr;
   Shape shape;
-  DType dtype = DType::kUnspecified;
-  int64_t stage = -1;  // -1: not by layer
+  DType dtype = DType::kUnspecified;  // as agents hold it
+  int64_t stage = -1;                 // -1: not by layer
   // Positions over the rule's expert axes, those that hold the class ascending.
   const AxisPositions* expert_positions = nullptr;
   std::vector<int64_t> homes;
@@ -208,6 +208,11 @@ class ResolvedLayout {
 
   const LayoutRule& RuleOf(TensorIndex tensor) const {
     return layout_->rules[rule_of_[static_cast<size_t>(tensor.value())]];
+  }
+  // The element type in which agents hold a tensor.
+  DType HeldDType(TensorIndex tensor) const {
+    const DType asked = RuleOf(tensor).dtype;
+    return asked == DType::kUnspecified ? model_->tensor(tensor).dtype : asked;
   }
   // Stages on which a rule's tensors live; `layer_stage` if it is by layer.
   std::vector<int64_t> StagesOf(const LayoutRule& rule,

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/ids.h"
 #include "common/layout.h"
+#include "common/layout_cast.h"
 #include "common/layout_json.h"
 #include "common/mesh.h"
 #include "common/status_macros.h"
@@ -92,31 +93,28 @@ std::vector<PublishedCase> MakeCases() {
   return out;
 }
 
-absl::StatusOr<PlacementGeometry> MakePlacement(
-    std::string name, const CaseSide& side,
-    std::map<std::string, int64_t> variables) {
+absl::StatusOr<PlacementGeometry> MakePlacement(std::string name,
+                                                const CaseSide& side,
+                                                const ModelPreset& model,
+                                                DType matrices) {
   PlacementGeometry out;
   out.name = std::move(name);
+  std::map<std::string, int64_t> variables = model.variables;
   for (const auto& [variable, value] : side.variables) {
     variables[variable] = value;
   }
   SLUICE_ASSIGN_OR_RETURN(const absl::string_view text,
                           FindLayoutPreset(side.layout));
   SLUICE_ASSIGN_OR_RETURN(Layout layout, ResolvePreset(text, variables));
+  if (matrices != DType::kUnspecified) {
+    SLUICE_RETURN_IF_ERROR(CastMatrices(model.model, matrices, layout));
+  }
   out.layout = std::make_shared<const Layout>(std::move(layout));
   SLUICE_ASSIGN_OR_RETURN(out.mesh.axes, ParseAxes(side.axes));
   for (int32_t i = 0; i < side.num_ranks(); ++i) {
     out.mesh.ranks.emplace_back(side.first_rank + i);
   }
   return out;
-}
-
-// Vectors (norms, biases, scales) keep their precision, as engines want it.
-void Cast(DType to, ModelSpec& model) {
-  if (to == DType::kUnspecified) return;
-  for (TensorSpec& tensor : model.tensors) {
-    if (tensor.shape.size() >= 2) tensor.dtype = to;
-  }
 }
 
 }  // namespace
@@ -160,14 +158,13 @@ absl::StatusOr<ReshardInput> MakeReshardInput(
     const std::map<std::string, int64_t>& overrides) {
   SLUICE_ASSIGN_OR_RETURN(ModelPreset preset,
                           FindModelPreset(published.model, overrides));
-  Cast(published.cast, preset.model);
   ReshardInput input;
   SLUICE_ASSIGN_OR_RETURN(
       input.source,
-      MakePlacement("trainer", published.trainer, preset.variables));
+      MakePlacement("trainer", published.trainer, preset, DType::kUnspecified));
   SLUICE_ASSIGN_OR_RETURN(
       PlacementGeometry rollout,
-      MakePlacement("rollout", published.rollout, preset.variables));
+      MakePlacement("rollout", published.rollout, preset, published.cast));
   input.destinations.push_back(std::move(rollout));
   input.model = std::make_shared<const ModelSpec>(std::move(preset.model));
   const int64_t replicas = NumReplicas(*input.source.layout, input.source.mesh);

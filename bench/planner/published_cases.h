@@ -35,8 +35,8 @@ struct PublishedCase {
   std::string links;           // of presets/links
   int32_t ranks_per_node = 8;  // as that table says
   int32_t cards_per_node = 8;  // network cards, shared evenly by a node's ranks
-  // The precision that matrices cross the wire in, where the trainer casts
-  // before it sends; kUnspecified: as the model has them.
+  // The element type in which the rollout side holds matrices; kUnspecified: as
+  // the model has them.
   DType cast = DType::kUnspecified;
 
   // Ranks of the cluster: those of both sides, counted once.

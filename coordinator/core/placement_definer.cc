@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
+#include "coordinator/core/agent_casts.h"
 
 namespace sluice::coordinator {
 namespace {
@@ -225,6 +226,8 @@ absl::Status PlacementDefiner::TryRegisterPlacement(
       MakePlacement({request.model, request.placement, generation}, model->spec,
                     request.layout, std::move(mesh), request.agents,
                     request.storage));
+  SLUICE_RETURN_IF_ERROR(
+      CheckCasts(*model->spec, *made.placement.layout, made.placement.mesh));
   SLUICE_RETURN_IF_ERROR(CheckMemory(made.placement));
   made.calls = {request.call};
   made.request_id = request.request_id;

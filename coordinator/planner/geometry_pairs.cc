@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/dtype_conversion.h"
 #include "common/layout.h"
 #include "common/status_macros.h"
 
@@ -17,6 +18,13 @@ namespace {
 struct Geometries {
   std::vector<std::vector<HeldBox>> ways;
   std::vector<int32_t> way_of_tensor;
+  std::vector<DType> dtype_of_tensor;
+
+  // Whether somebody holds some of a tensor.
+  bool Hold(size_t tensor) const {
+    const int32_t way = way_of_tensor[tensor];
+    return way >= 0 && !ways[static_cast<size_t>(way)].empty();
+  }
 };
 
 // The distinct boxes of a class with their ranks, over the agents in use.
@@ -56,6 +64,7 @@ absl::StatusOr<Geometries> GeometriesOf(const ModelSpec& model,
       ClassifyLayout(model, *placement.layout, placement.mesh));
   Geometries out;
   out.way_of_tensor.assign(model.tensors.size(), -1);
+  out.dtype_of_tensor.resize(model.tensors.size(), DType::kUnspecified);
   using Key = std::vector<std::pair<Box, RankSets::Id>>;
   absl::flat_hash_map<Key, int32_t> known;
   for (const TensorClass& tensors : classes) {
@@ -67,21 +76,22 @@ absl::StatusOr<Geometries> GeometriesOf(const ModelSpec& model,
         std::move(key), static_cast<int32_t>(out.ways.size()));
     if (inserted) out.ways.push_back(std::move(held));
     for (const TensorIndex tensor : tensors.tensors) {
-      out.way_of_tensor[static_cast<size_t>(tensor.value())] = it->second;
+      const auto t = static_cast<size_t>(tensor.value());
+      out.way_of_tensor[t] = it->second;
+      out.dtype_of_tensor[t] = tensors.dtype;
     }
   }
   return out;
 }
 
-// Numbers the distinct (shape, dtype) of a model's tensors.
+// Numbers the distinct shapes of a model's tensors.
 std::vector<int32_t> NumberShapes(const ModelSpec& model) {
-  absl::flat_hash_map<std::pair<Shape, int>, int32_t> known;
+  absl::flat_hash_map<Shape, int32_t> known;
   std::vector<int32_t> out;
   out.reserve(model.tensors.size());
   for (const TensorSpec& tensor : model.tensors) {
     const auto it =
-        known.try_emplace({tensor.shape, static_cast<int>(tensor.dtype)},
-                          static_cast<int32_t>(known.size()));
+        known.try_emplace(tensor.shape, static_cast<int32_t>(known.size()));
     out.push_back(it.first->second);
   }
   return out;
@@ -98,6 +108,64 @@ std::vector<char> AgentsInUse(const PlacementGeometry& source,
   return in_use;
 }
 
+// Pairs the tensors of one destination placement.
+class Pairing {
+ public:
+  Pairing(const ReshardInput& input, const Geometries& source,
+          const std::vector<int32_t>& shapes, std::vector<GeometryPair>& out)
+      : input_(input), source_(source), shapes_(shapes), out_(out) {}
+
+  absl::Status Add(size_t placement, const Geometries& destination) {
+    using Key = std::tuple<int32_t, int32_t, int32_t, DType, DType>;
+    absl::flat_hash_map<Key, size_t> known;
+    for (size_t t = 0; t < input_.model->tensors.size(); ++t) {
+      if (!destination.Hold(t)) {
+        if (input_.model->tensors[t].num_elements() == 0) continue;
+        return NotHeld(t, placement);
+      }
+      const DType has = source_.dtype_of_tensor[t];
+      const DType wants = destination.dtype_of_tensor[t];
+      if (source_.Hold(t) && !Convertible(has, wants)) {
+        return NoConversion(t, placement, has, wants);
+      }
+      const int32_t from = source_.way_of_tensor[t];
+      const int32_t to = destination.way_of_tensor[t];
+      const auto [it, inserted] =
+          known.try_emplace({shapes_[t], from, to, has, wants}, out_.size());
+      if (inserted) {
+        GeometryPair& pair = out_.emplace_back();
+        pair.destination_placement = static_cast<int32_t>(placement);
+        pair.wire_dtype = source_.Hold(t) ? WireDType(has, wants) : wants;
+        if (from >= 0) pair.sources = source_.ways[static_cast<size_t>(from)];
+        pair.destinations = destination.ways[static_cast<size_t>(to)];
+      }
+      out_[it->second].tensors.emplace_back(static_cast<int32_t>(t));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status NotHeld(size_t tensor, size_t placement) const {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor \"", input_.model->tensors[tensor].name,
+                     "\": held by no rank of placement \"",
+                     input_.destinations[placement].name, "\""));
+  }
+  absl::Status NoConversion(size_t tensor, size_t placement, DType has,
+                            DType wants) const {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor \"", input_.model->tensors[tensor].name, "\": placement \"",
+        input_.source.name, "\" holds it as ", DTypeName(has), ", placement \"",
+        input_.destinations[placement].name, "\" as ", DTypeName(wants),
+        ": there is no conversion between them"));
+  }
+
+  const ReshardInput& input_;
+  const Geometries& source_;
+  const std::vector<int32_t>& shapes_;
+  std::vector<GeometryPair>& out_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::vector<GeometryPair>> PairGeometries(
@@ -109,32 +177,13 @@ absl::StatusOr<std::vector<GeometryPair>> PairGeometries(
                    AgentsInUse(input.source, input.source_replicas), sets));
   const std::vector<int32_t> shapes = NumberShapes(model);
   std::vector<GeometryPair> out;
+  Pairing pairing(input, source, shapes, out);
   for (size_t p = 0; p < input.destinations.size(); ++p) {
     const PlacementGeometry& placement = input.destinations[p];
     const std::vector<char> all(static_cast<size_t>(placement.mesh.size()), 1);
     SLUICE_ASSIGN_OR_RETURN(const Geometries destination,
                             GeometriesOf(model, placement, all, sets));
-    absl::flat_hash_map<std::tuple<int32_t, int32_t, int32_t>, size_t> known;
-    for (size_t t = 0; t < model.tensors.size(); ++t) {
-      const int32_t from = source.way_of_tensor[t];
-      const int32_t to = destination.way_of_tensor[t];
-      if (to < 0 || destination.ways[static_cast<size_t>(to)].empty()) {
-        if (model.tensors[t].num_elements() == 0) continue;
-        return absl::InvalidArgumentError(absl::StrCat(
-            "tensor \"", model.tensors[t].name, "\": held by no rank of ",
-            "placement \"", placement.name, "\""));
-      }
-      const auto [it, inserted] =
-          known.try_emplace({shapes[t], from, to}, out.size());
-      if (inserted) {
-        GeometryPair& pair = out.emplace_back();
-        pair.destination_placement = static_cast<int32_t>(p);
-        pair.wire_dtype = model.tensors[t].dtype;
-        if (from >= 0) pair.sources = source.ways[static_cast<size_t>(from)];
-        pair.destinations = destination.ways[static_cast<size_t>(to)];
-      }
-      out[it->second].tensors.emplace_back(static_cast<int32_t>(t));
-    }
+    SLUICE_RETURN_IF_ERROR(pairing.Add(p, destination));
   }
   return out;
 }

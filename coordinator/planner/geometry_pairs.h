@@ -2,7 +2,8 @@
 #define SLUICE_COORDINATOR_PLANNER_GEOMETRY_PAIRS_H_
 
 // The work of a reshard by kind of tensor: tensors of equal shape that the
-// source holds alike and the destination holds alike are planned once.
+// source holds alike and the destination holds alike, element types included,
+// are planned once.
 
 #include <cstdint>
 #include <vector>
@@ -23,8 +24,9 @@ struct HeldBox {
 
 struct GeometryPair {
   int32_t destination_placement = 0;
-  // Ascending; equal in shape, and in the type in which they cross.
+  // Ascending; equal in shape, in the source's and in the destination's type.
   std::vector<TensorIndex> tensors;
+  // The type in which they cross (WireDType).
   DType wire_dtype = DType::kUnspecified;
   // Distinct boxes, ordered; those of different entries may overlap. Sources
   // are ranks of the input's source replicas only.
@@ -34,7 +36,8 @@ struct GeometryPair {
 
 // Returns the pairs of every destination placement, by (placement, first
 // tensor); a tensor is in at most one pair per placement, and in none where
-// nobody takes it. Errors: as ClassifyLayout.
+// nobody takes it. Errors: as ClassifyLayout; INVALID_ARGUMENT - no conversion
+// between what source and destination hold (tensor, placements, types named).
 absl::StatusOr<std::vector<GeometryPair>> PairGeometries(
     const ReshardInput& input, RankSets& sets);
 

@@ -127,6 +127,22 @@ absl::Status HeldGeometry::Audit(const ModelSpec& model,
   return AuditAgent(model, mesh.ranks[static_cast<size_t>(index)], layout);
 }
 
+// Views of one tensor are in parameters of its class's element type.
+absl::Status HeldGeometry::AuditTypes(const ModelSpec& model, Rank rank,
+                                      const RankLayout& layout,
+                                      absl::Span<const View> views) const {
+  for (const View& view : views) {
+    const DType expected = DTypeOf(PlaceOf(view.tensor).tensor_class);
+    const DType found = layout.params[static_cast<size_t>(view.param)].dtype;
+    if (found == expected) continue;
+    return absl::InternalError(
+        absl::StrCat("tensor \"", model.tensor(view.tensor).name, "\": rank ",
+                     rank.value(), " has it as ", DTypeName(found),
+                     ", its class of tensors as ", DTypeName(expected)));
+  }
+  return absl::OkStatus();
+}
+
 // Reads an agent's views and its classes, not all tensors: most of a large
 // model is held by others.
 absl::Status HeldGeometry::AuditAgent(const ModelSpec& model, Rank rank,
@@ -150,6 +166,7 @@ absl::Status HeldGeometry::AuditAgent(const ModelSpec& model, Rank rank,
   for (size_t next = 0; next < views.size();) {
     const TensorIndex tensor = views[next].tensor;
     std::vector<Box> boxes;
+    const size_t first = next;
     for (; next < views.size() && views[next].tensor == tensor; ++next) {
       boxes.push_back(views[next].box);
     }
@@ -164,6 +181,9 @@ absl::Status HeldGeometry::AuditAgent(const ModelSpec& model, Rank rank,
     if (!SameElements(boxes, of_class)) {
       return differ(tensor, boxes.size(), of_class.size());
     }
+    SLUICE_RETURN_IF_ERROR(
+        AuditTypes(model, rank, layout,
+                   absl::MakeConstSpan(views).subspan(first, next - first)));
     ++expected;
   }
   if (expected == held.end()) return absl::OkStatus();

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/box.h"
+#include "common/dtype.h"
 #include "common/layout.h"
 #include "common/model.h"
 #include "coordinator/planner/planner_inputs.h"
@@ -45,6 +46,10 @@ class HeldGeometry {
   absl::Span<const TensorIndex> TensorsOf(int32_t tensor_class) const {
     return classes_[static_cast<size_t>(tensor_class)].tensors;
   }
+  // Returns the element type in which all its holders have a class.
+  DType DTypeOf(int32_t tensor_class) const {
+    return classes_[static_cast<size_t>(tensor_class)].dtype;
+  }
   // Returns what an agent holds of each tensor of a class: disjoint boxes, none
   // empty.
   absl::Span<const Box> BoxesOf(int32_t tensor_class,
@@ -63,6 +68,9 @@ class HeldGeometry {
   absl::Status CheckDisjoint(const ModelSpec& model, const Mesh& mesh) const;
   absl::Status Audit(const ModelSpec& model,
                      const PlacementGeometry& placement) const;
+  absl::Status AuditTypes(const ModelSpec& model, Rank rank,
+                          const RankLayout& layout,
+                          absl::Span<const View> views) const;
   absl::Status AuditAgent(const ModelSpec& model, Rank rank,
                           const RankLayout& layout) const;
 

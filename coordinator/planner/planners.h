@@ -14,10 +14,12 @@ namespace sluice::coordinator {
 
 // Plans a parameter sync: works per pair of layout classes and keeps bundles.
 // Each destination element is written exactly once; sources are levelled, same
-// device before same node before other nodes; bytes that several agents of one
-// node need cross the network once and fan out inside (round 1 reads_after).
-// Errors: INVALID_ARGUMENT - a destination element nobody holds (tensor, box,
-// rank named), a bad layout; RESOURCE_EXHAUSTED - limits.
+// device before same node before other nodes; each pair of placements has a
+// tensor cross in the smaller of its two types; bytes that several agents of
+// one node need cross the network once and fan out inside (round 1
+// reads_after). Errors: INVALID_ARGUMENT - a destination element nobody holds
+// (tensor, box, rank named), element types without a conversion (tensor,
+// placements, types named), a bad layout; RESOURCE_EXHAUSTED - limits.
 absl::StatusOr<TransferPlan> PlanReshard(const ReshardInput& input,
                                          const PlanningLimits& limits = {});
 

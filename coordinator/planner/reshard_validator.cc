@@ -3,11 +3,13 @@
 // delivery of one tensor is never looked at by itself.
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/dtype.h"
 #include "common/layout.h"
 #include "common/status_macros.h"
 #include "coordinator/planner/arrivals.h"
@@ -19,6 +21,35 @@
 
 namespace sluice::coordinator {
 namespace {
+
+// The validator's own table of conversions: types on neighbouring steps, or one
+// apart, are converted, to the lower one for the wire.
+int StepOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return 3;
+    case DType::kF32:
+      return 2;
+    case DType::kF16:
+    case DType::kBF16:
+      return 1;
+    case DType::kF8E4M3:
+      return 0;
+    default:
+      return -1;
+  }
+}
+
+// The type in which parameters cross; kUnspecified if they cannot.
+DType CrossesAs(DType from, DType to) {
+  if (from == to) return to;
+  const int source = StepOf(from);
+  const int destination = StepOf(to);
+  if (source < 0 || destination < 0 || std::abs(source - destination) > 2) {
+    return DType::kUnspecified;
+  }
+  return destination <= source ? to : from;
+}
 
 class ReshardValidator {
  public:
@@ -107,20 +138,35 @@ class ReshardValidator {
       return PlanFault(transfer, absl::StrCat(Where(model_, tensors[0], box),
                                               ": empty or not inside"));
     }
-    if (transfer.wire_dtype != first.dtype) {
-      return PlanFault(
-          transfer, absl::StrCat("tensor \"", first.name, "\" crosses as ",
-                                 DTypeName(transfer.wire_dtype), ": expected ",
-                                 DTypeName(first.dtype)));
-    }
+    SLUICE_RETURN_IF_ERROR(CheckWire(transfer, set));
     int64_t bytes = 0;
-    if (__builtin_mul_overflow(box.num_elements() * ByteSize(first.dtype),
-                               std::ssize(tensors), &bytes) ||
+    if (__builtin_mul_overflow(
+            box.num_elements() * ByteSize(transfer.wire_dtype),
+            std::ssize(tensors), &bytes) ||
         bytes != transfer.bytes) {
       return PlanFault(
           transfer, absl::StrCat(transfer.bytes, " bytes: expected ", bytes));
     }
     return absl::OkStatus();
+  }
+
+  // All tensors cross in the one type that follows from what both sides hold.
+  absl::Status CheckWire(const Transfer& transfer, TensorSets::Id set) {
+    const auto p = static_cast<size_t>(transfer.destination_placement);
+    const DType from = tensor_sets_.HeldAs(set, 0, held_[0]);
+    const DType to = tensor_sets_.HeldAs(set, p + 1, held_[p + 1]);
+    const DType expected = CrossesAs(from, to);
+    if (expected != DType::kUnspecified && transfer.wire_dtype == expected) {
+      return absl::OkStatus();
+    }
+    return PlanFault(
+        transfer,
+        absl::StrCat(
+            "tensor \"", model_.tensor(tensor_sets_.Tensors(set)[0]).name,
+            "\" crosses as ", DTypeName(transfer.wire_dtype), ": expected ",
+            DTypeName(expected), ", placement \"", input_.source.name,
+            "\" has its tensors as ", DTypeName(from), " and placement \"",
+            input_.destinations[p].name, "\" as ", DTypeName(to)));
   }
 
   // The source holds the box of every tensor in a replica that may be read.
@@ -159,11 +205,12 @@ class ReshardValidator {
   }
 
   // The earlier transfer delivered at least this box of each of the tensors, to
-  // the same placement.
+  // the same placement; as it crossed there, it crosses here.
   absl::Status CheckRelayed(const Transfer& transfer) {
     const Transfer& before = plan_.transfers[*transfer.reads_after];
     const TensorSets::Id set = set_of_transfer_[transfer.id];
     if (before.destination_placement == transfer.destination_placement &&
+        before.wire_dtype == transfer.wire_dtype &&
         before.params.box.Contains(transfer.params.box) &&
         tensor_sets_.Within(set, set_of_transfer_[before.id])) {
       return absl::OkStatus();

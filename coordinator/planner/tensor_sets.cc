@@ -30,10 +30,10 @@ absl::StatusOr<TensorSets::Id> TensorSets::Add(const Transfer& transfer) {
   const TensorSpec& first = model_.tensor(set.tensors[0]);
   for (const TensorIndex tensor : set.tensors) {
     const TensorSpec& spec = model_.tensor(tensor);
-    if (spec.shape != first.shape || spec.dtype != first.dtype) {
+    if (spec.shape != first.shape) {
       return PlanFault(transfer,
                        absl::StrCat("tensors \"", first.name, "\" and \"",
-                                    spec.name, "\" differ in shape or type"));
+                                    spec.name, "\" differ in shape"));
     }
   }
   const auto id = static_cast<Id>(sets_.size());
@@ -91,6 +91,19 @@ absl::Span<const TensorSets::Part> TensorSets::PartsIn(
     parts.back().end = position + 1;
   }
   return parts;
+}
+
+DType TensorSets::HeldAs(Id id, size_t placement, const HeldGeometry& held) {
+  DType common = DType::kUnspecified;
+  for (const Part& part : PartsIn(id, placement, held)) {
+    if (part.tensor_class < 0) return DType::kUnspecified;
+    const DType one = held.DTypeOf(part.tensor_class);
+    if (common != DType::kUnspecified && one != common) {
+      return DType::kUnspecified;
+    }
+    common = one;
+  }
+  return common;
 }
 
 bool TensorSets::Within(Id a, Id b) {

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "common/dtype.h"
 #include "common/model.h"
 #include "common/plan.h"
 #include "coordinator/planner/held_geometry.h"
@@ -33,7 +34,7 @@ class TensorSets {
 
   // Returns the set of a transfer's tensors.
   // Errors: INTERNAL - none, a run that is empty or out of range, a tensor
-  // twice, tensors of different shape or dtype; names the transfer.
+  // twice, tensors of different shape; names the transfer.
   absl::StatusOr<Id> Add(const Transfer& transfer);
 
   // Ascending.
@@ -45,6 +46,9 @@ class TensorSets {
   // Tensors that nobody holds are in class -1.
   absl::Span<const Part> PartsIn(Id id, size_t placement,
                                  const HeldGeometry& held);
+  // Returns the element type in which a placement has all tensors of the set;
+  // kUnspecified if there is none such.
+  DType HeldAs(Id id, size_t placement, const HeldGeometry& held);
   // Whether every tensor of `a` is in `b`.
   bool Within(Id a, Id b);
 

@@ -66,6 +66,7 @@ v1::LayoutRule RuleProto() {
   split.set_driver_units(12);
   proto.set_fused(true);
   proto.set_interleave(2);
+  proto.set_dtype(v1::DTYPE_F32);
   return proto;
 }
 
@@ -365,6 +366,7 @@ TEST_CASE("a malformed rule is refused", "[convert]") {
   SECTION("an axis without a name") { rule.mutable_splits(0)->add_axes(""); }
   SECTION("negative fuse dimension") { rule.set_fuse_dim(-1); }
   SECTION("negative fuse index") { rule.set_fuse_index(-1); }
+  SECTION("unknown dtype") { rule.set_dtype(static_cast<v1::DType>(99)); }
   SECTION("negative interleave") { rule.set_interleave(-1); }
   CHECK_THAT(FromProto(layout), StatusIs(kInvalid, "rules[0]"));
 }

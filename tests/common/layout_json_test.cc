@@ -113,6 +113,7 @@ TEST_CASE("a printed layout is read back the same", "[layout][json]") {
   rule.interleave = 3;
   rule.dim_order = {1, 0};
   rule.experts = {{"e"}, {3, 1}, true};
+  rule.dtype = DType::kF8E4M3;
   LayoutRule flat;
   flat.pattern = "b";
   flat.splits = {{0, {"t"}, 2, 0, 0, {}, {4, 6}}};
@@ -154,6 +155,9 @@ TEST_CASE("faults in a layout file are named", "[layout][json]") {
              StatusIs(kInvalid, "fuse_index"));
   CHECK_THAT(parse(R"({"pattern": "a", "interleave": "$kv"})"),
              StatusIs(kInvalid, "interleave"));
+  CHECK_OK(parse(R"({"pattern": "a", "dtype": "bfloat16"})"));
+  CHECK_THAT(parse(R"({"pattern": "a", "dtype": "bf17"})"),
+             StatusIs(kInvalid, "bf17"));
   CHECK_THAT(parse(R"({"pattern": "a", "experts": {"axis": "e"}})"),
              StatusIs(kInvalid, "did you mean \"axes\""));
   CHECK_THAT(parse(R"({"pattern": "a", "experts": []})"),

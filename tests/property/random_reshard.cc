@@ -1,13 +1,16 @@
 #include "tests/property/random_reshard.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/check.h"
+#include "common/dtype.h"
 #include "common/layout.h"
 
 namespace sluice::testing {
@@ -20,7 +23,41 @@ struct Family {
   int64_t layers = 1;
   int64_t kv_heads = 1, heads = 1, width = 1;
   int64_t experts = 1;
+  // Types between any two of which there is a conversion; empty: none is cast.
+  std::vector<DType> castable;
 };
+
+template <typename T>
+const T& OneOf(Rng& rng, const std::vector<T>& items) {
+  return items[static_cast<size_t>(Draw(rng, 0, std::ssize(items) - 1))];
+}
+
+// In what a placement holds a tensor of this type; kUnspecified: in its own.
+DType HeldAs(Rng& rng, const Family& family, DType own) {
+  if (std::count(family.castable.begin(), family.castable.end(), own) == 0 ||
+      Draw(rng, 0, 2) == 0) {
+    return DType::kUnspecified;
+  }
+  return OneOf(rng, family.castable);
+}
+
+// Draws each rule's element type; rules of one local name get one.
+void DrawTypes(Rng& rng, const ModelSpec& model, const Family& family,
+               Layout& layout) {
+  std::map<std::string, DType> known;
+  for (LayoutRule& rule : layout.rules) {
+    const std::string like = absl::StrReplaceAll(
+        rule.pattern, {{"{layer}", "0"}, {"{expert}", "0"}});
+    const auto tensor = std::find_if(
+        model.tensors.begin(), model.tensors.end(),
+        [&like](const TensorSpec& spec) { return spec.name == like; });
+    SLUICE_CHECK(tensor != model.tensors.end()) << like;
+    const auto [it, inserted] = known.try_emplace(
+        rule.local_name.empty() ? rule.pattern : rule.local_name);
+    if (inserted) it->second = HeldAs(rng, family, tensor->dtype);
+    rule.dtype = it->second;
+  }
+}
 
 DimSplit RandomSplit(Rng& rng, int dim, int64_t size, const Mesh& mesh) {
   DimSplit split;
@@ -226,6 +263,7 @@ Layout RandomRules(Rng& rng, const ModelSpec& model, const Family& family,
     layout.rules.push_back(
         RandomRule(rng, name, stages[Draw(rng, 0, 3)], shape_of(name), mesh));
   }
+  DrawTypes(rng, model, family, layout);
   return layout;
 }
 
@@ -248,13 +286,16 @@ void CutRandomly(Rng& rng, const Box& box, int depth, std::vector<Box>& out) {
 
 // No rules: pieces of each tensor on random agents of each replica, each as a
 // parameter of its own.
-Layout RandomExplicit(Rng& rng, const ModelSpec& model, const Mesh& mesh) {
+Layout RandomExplicit(Rng& rng, const ModelSpec& model, const Family& family,
+                      const Mesh& mesh) {
   Layout layout;
   layout.replica_axes = {"data"};
   layout.explicit_ranks.resize(mesh.ranks.size());
   layout.replicated_views = true;
   for (size_t t = 0; t < model.tensors.size(); ++t) {
     const TensorSpec& tensor = model.tensors[t];
+    DType held = HeldAs(rng, family, tensor.dtype);
+    if (held == DType::kUnspecified) held = tensor.dtype;
     for (int64_t replica = 0; replica < NumReplicas(layout, mesh); ++replica) {
       std::vector<size_t> agents;
       for (int64_t i = 0; i < mesh.size(); ++i) {
@@ -273,7 +314,7 @@ Layout RandomExplicit(Rng& rng, const ModelSpec& model, const Mesh& mesh) {
               layout.explicit_ranks[agents[static_cast<size_t>(c)]];
           const auto param = static_cast<int32_t>(rank.params.size());
           rank.params.push_back(
-              {absl::StrCat("p", param), tensor.dtype, box.shape(), 0});
+              {absl::StrCat("p", param), held, box.shape(), 0});
           rank.views.push_back({TensorIndex(static_cast<int32_t>(t)), box,
                                 param, 0, RowMajorStrides(box.shape())});
         }
@@ -293,7 +334,7 @@ coordinator::PlacementGeometry RandomPlacement(Rng& rng, std::string name,
   do {  // a fused group may come out with members that disagree
     placement.mesh = RandomMesh(rng, num_ranks);
     Layout layout = Draw(rng, 0, 3) == 0
-                        ? RandomExplicit(rng, model, placement.mesh)
+                        ? RandomExplicit(rng, model, family, placement.mesh)
                         : RandomRules(rng, model, family, placement.mesh);
     layout.name = placement.name;
     placement.layout = std::make_shared<const Layout>(std::move(layout));
@@ -303,24 +344,35 @@ coordinator::PlacementGeometry RandomPlacement(Rng& rng, std::string name,
   return placement;
 }
 
-}  // namespace
-
-int64_t Draw(Rng& rng, int64_t lo, int64_t hi) {
-  return lo + static_cast<int64_t>(rng() % static_cast<uint64_t>(hi - lo + 1));
-}
-
-coordinator::ReshardInput RandomReshard(Rng& rng) {
+Family RandomFamily(Rng& rng) {
   Family family;
   family.layers = Draw(rng, 1, 4);
   family.kv_heads = Draw(rng, 1, 3);
   family.heads = family.kv_heads * Draw(rng, 1, 4);
   family.width = Draw(rng, 1, 3);
   family.experts = Draw(rng, 1, 6);
+  if (Draw(rng, 0, 1) == 1) {
+    family.castable = {DType::kF32, DType::kBF16, DType::kF16};
+    // No conversion joins these two.
+    family.castable.push_back(Draw(rng, 0, 1) == 1 ? DType::kF64
+                                                   : DType::kF8E4M3);
+  }
+  return family;
+}
+
+std::shared_ptr<const ModelSpec> RandomModel(Rng& rng, const Family& family) {
   auto model = std::make_shared<ModelSpec>();
   model->name = "m";
   const auto add = [&](std::string name, DType dtype, Shape shape) {
     model->tensors.push_back({std::move(name), dtype, std::move(shape)});
   };
+  const auto type = [&](DType plain) {
+    if (family.castable.empty() || Draw(rng, 0, 3) == 0) return plain;
+    return OneOf(rng, family.castable);
+  };
+  const DType experts = type(DType::kI16), flats = type(DType::kF32),
+              heads = type(DType::kI16), matrices = type(DType::kF32),
+              norms = type(DType::kF32), cubes = type(DType::kF64);
   const int64_t hidden = Draw(rng, 1, 4);
   const Shape matrix = {Draw(rng, 1, 9), Draw(rng, 1, 9)};
   const Shape expert = {Draw(rng, 1, 4), Draw(rng, 1, 3)};
@@ -328,25 +380,36 @@ coordinator::ReshardInput RandomReshard(Rng& rng) {
   for (int64_t l = 0; l < family.layers; ++l) {
     const std::string prefix = absl::StrCat("layers.", l, ".");
     for (int64_t e = 0; e < family.experts; ++e) {
-      add(absl::StrCat(prefix, "x.", e, ".up"), DType::kI16, expert);
-      add(absl::StrCat(prefix, "x.", e, ".down"), DType::kI16, expert);
+      add(absl::StrCat(prefix, "x.", e, ".up"), experts, expert);
+      add(absl::StrCat(prefix, "x.", e, ".down"), experts, expert);
     }
-    add(prefix + "flat", DType::kF32, cube);
-    add(prefix + "pair", DType::kF32, matrix);
-    add(prefix + "parts", DType::kI16,
+    add(prefix + "flat", flats, cube);
+    add(prefix + "pair", flats, matrix);
+    add(prefix + "parts", matrices,
         {(family.heads + 2 * family.kv_heads) * family.width, hidden});
-    add(prefix + "q", DType::kI16, {family.heads * family.width, hidden});
-    add(prefix + "k", DType::kI16, {family.kv_heads * family.width, hidden});
-    add(prefix + "v", DType::kI16, {family.kv_heads * family.width, hidden});
-    add(prefix + "gate", DType::kF32, matrix);
-    add(prefix + "up", DType::kF32, matrix);
-    add(prefix + "norm", DType::kF32, {hidden});
+    add(prefix + "q", heads, {family.heads * family.width, hidden});
+    add(prefix + "k", heads, {family.kv_heads * family.width, hidden});
+    add(prefix + "v", heads, {family.kv_heads * family.width, hidden});
+    add(prefix + "gate", matrices, matrix);
+    add(prefix + "up", matrices, matrix);
+    add(prefix + "norm", norms, {hidden});
   }
   add("embed", DType::kI16, {Draw(rng, 1, 13), hidden});
-  add("cube", DType::kF64, {Draw(rng, 1, 4), Draw(rng, 1, 4), Draw(rng, 1, 4)});
+  add("cube", cubes, {Draw(rng, 1, 4), Draw(rng, 1, 4), Draw(rng, 1, 4)});
   add("scalar", DType::kF32, {});
   std::shuffle(model->tensors.begin(), model->tensors.end(), rng);
+  return model;
+}
 
+}  // namespace
+
+int64_t Draw(Rng& rng, int64_t lo, int64_t hi) {
+  return lo + static_cast<int64_t>(rng() % static_cast<uint64_t>(hi - lo + 1));
+}
+
+coordinator::ReshardInput RandomReshard(Rng& rng) {
+  const Family family = RandomFamily(rng);
+  std::shared_ptr<const ModelSpec> model = RandomModel(rng, family);
   coordinator::ReshardInput input;
   const auto num_ranks = static_cast<int>(Draw(rng, 1, kMaxRanks));
   const int64_t nodes = Draw(rng, 1, 4);

@@ -5,7 +5,8 @@
 // not divide, more ranks than heads, replicas, uneven and virtual stages, fused
 // and interleaved members, padding, listed sizes, experts on a second grid
 // (stacked, separate, redundant), flat shards, dimensions in parts, transposed
-// parameters, explicit boxes.
+// parameters, explicit boxes; in half of them placements that hold tensors in
+// other element types than the model's.
 
 #include <cstdint>
 #include <random>

@@ -1,24 +1,51 @@
 #include "tests/property/reshard_oracle.h"
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/check.h"
+#include "common/dtype.h"
 #include "common/layout.h"
+#include "tests/property/float_reference.h"
 
 namespace sluice::testing {
 namespace {
 
 using Element = std::vector<int64_t>;
 
-int64_t ValueOf(size_t tensor, const Shape& shape, const Element& e) {
+// Names one element of one tensor.
+int64_t IdOf(size_t tensor, const Shape& shape, const Element& e) {
   int64_t flat = 0;
   for (size_t d = 0; d < e.size(); ++d) flat = flat * shape[d] + e[d];
   return 1 + static_cast<int64_t>(tensor) * 1'000'000 + flat;
+}
+
+// What an element is before a placement rounds it: all magnitudes, with what
+// does not fit, rounds to even or is no number among them.
+double ValueOf(int64_t id) {
+  uint64_t bits = static_cast<uint64_t>(id) * 0x9e3779b97f4a7c15u;
+  bits ^= bits >> 29;
+  const double sign = (bits & 1) != 0 ? -1 : 1;
+  const auto fraction = static_cast<double>((bits >> 8) & 0xFFFFF);
+  switch ((bits >> 1) % 16) {
+    case 0:
+      return std::numeric_limits<double>::quiet_NaN();
+    case 1:
+      return sign * std::numeric_limits<double>::infinity();
+    case 2:
+      return sign * 1e200;
+    case 3:
+      return sign * 0.0;
+    default:
+      return sign *
+             std::ldexp(fraction, static_cast<int>((bits >> 40) % 48) - 40);
+  }
 }
 
 void ForEach(const Box& box, const std::function<void(const Element&)>& f) {
@@ -37,11 +64,13 @@ void ForEach(const Box& box, const std::function<void(const Element&)>& f) {
   }
 }
 
-// One agent's memory of one placement: values and who wrote them last.
+// One agent's memory of one placement: values, whose, and who wrote them last.
 struct Memory {
   RankLayout layout;
   struct Slot {
-    int64_t value = 0;
+    DType dtype = DType::kUnspecified;
+    int64_t id = 0;
+    double value = 0;
     int writes = 0;
     int64_t writer = -1;
     int32_t round = -1;
@@ -101,8 +130,10 @@ class Oracle {
       Memory memory;
       memory.layout = *std::move(layout);
       for (const LocalParam& param : memory.layout.params) {
+        Memory::Slot empty;
+        empty.dtype = param.dtype;
         memory.params.emplace_back(
-            static_cast<size_t>(Box::Whole(param.shape).num_elements()));
+            static_cast<size_t>(Box::Whole(param.shape).num_elements()), empty);
       }
       memory_[{number, p.mesh.ranks[static_cast<size_t>(i)]}] =
           std::move(memory);
@@ -115,12 +146,14 @@ class Oracle {
       const int64_t replica = ReplicaOf(*source.layout, source.mesh, i);
       bool holds = false;
       for (const int64_t r : input_.source_replicas) holds |= r == replica;
-      if (!holds) continue;  // stays 0: reading it gives a wrong value
+      if (!holds) continue;  // stays 0: reading it gives a wrong element
       Memory& memory = memory_[{-1, source.mesh.ranks[static_cast<size_t>(i)]}];
       for (const View& view : memory.layout.views) {
         ForEach(view.box, [&](const Element& e) {
           for (Memory::Slot* slot : memory.Find(view.tensor, e)) {
-            slot->value = Expected(view.tensor, e);
+            slot->id = Expected(view.tensor, e);
+            slot->value = RoundedTo(slot->dtype, ValueOf(slot->id));
+            source_dtype_[view.tensor] = slot->dtype;
           }
         });
       }
@@ -128,11 +161,12 @@ class Oracle {
   }
 
   int64_t Expected(TensorIndex tensor, const Element& e) const {
-    return ValueOf(static_cast<size_t>(tensor.value()),
-                   input_.model->tensor(tensor).shape, e);
+    return IdOf(static_cast<size_t>(tensor.value()),
+                input_.model->tensor(tensor).shape, e);
   }
 
   std::string Apply(const Transfer& transfer) {
+    if (transfer.wire_dtype == DType::kUnspecified) return "no wire type";
     const bool relay = transfer.reads_after.has_value();
     const auto from = memory_.find(
         {relay ? transfer.destination_placement : -1, transfer.source});
@@ -161,15 +195,18 @@ class Oracle {
     const std::vector<Memory::Slot*> targets = to.Find(tensor, e);
     if (sources.empty() || targets.empty()) return "no view there";
     const Memory::Slot& source = *sources[0];
-    if (source.value != Expected(tensor, e)) return "reads a wrong value";
+    if (source.id != Expected(tensor, e)) return "reads a wrong element";
     if (transfer.reads_after && (source.writer != *transfer.reads_after ||
                                  source.round >= transfer.round)) {
       return "reads what has not landed";
     }
-    const int64_t value = source.value;
+    // The source may be a target, too.
+    const int64_t id = source.id;
+    const double crossing = RoundedTo(transfer.wire_dtype, source.value);
     for (Memory::Slot* target : targets) {
       if (++target->writes > 1) return "writes twice";
-      target->value = value;
+      target->id = id;
+      target->value = RoundedTo(target->dtype, crossing);
       target->writer = transfer.id;
       target->round = transfer.round;
     }
@@ -183,8 +220,10 @@ class Oracle {
       for (const View& view : memory.layout.views) {
         ForEach(view.box, [&, &memory = memory](const Element& e) {
           for (const Memory::Slot* slot : memory.Find(view.tensor, e)) {
-            if (slot->writes != 1 || slot->value != Expected(view.tensor, e)) {
+            if (slot->writes != 1 || slot->id != Expected(view.tensor, e)) {
               fault = "an element is missing or wrong";
+            } else if (!SameValue(slot->value, Converted(view.tensor, *slot))) {
+              fault = "a value was not converted as it must be";
             }
           }
         });
@@ -193,9 +232,16 @@ class Oracle {
     return fault;
   }
 
+  // A slot's value by brute force: the source's, converted.
+  double Converted(TensorIndex tensor, const Memory::Slot& slot) const {
+    return RoundedTo(slot.dtype,
+                     RoundedTo(source_dtype_.at(tensor), ValueOf(slot.id)));
+  }
+
   const coordinator::ReshardInput& input_;
   const TransferPlan& plan_;
   std::map<Key, Memory> memory_;
+  std::map<TensorIndex, DType> source_dtype_;
 };
 
 }  // namespace

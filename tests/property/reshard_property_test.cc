@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "common/dtype.h"
 #include "coordinator/planner/planners.h"
 #include "tests/property/random_reshard.h"
 #include "tests/property/reshard_oracle.h"
@@ -37,6 +38,16 @@ Transfer& AnyOf(Rng& rng, TransferPlan& plan) {
 Rank AnyRank(Rng& rng, const ReshardInput& input) {
   return Rank(
       static_cast<int32_t>(Draw(rng, 0, input.topology.num_ranks() - 1)));
+}
+
+// Returns another element type of as many bytes.
+DType OtherOfSize(DType dtype) {
+  for (const DType other :
+       {DType::kI8, DType::kU8, DType::kF16, DType::kI16, DType::kF32,
+        DType::kI32, DType::kF64, DType::kI64}) {
+    if (other != dtype && ByteSize(other) == ByteSize(dtype)) return other;
+  }
+  return DType::kUnspecified;
 }
 
 // Leaves one transfer out; what read after it, or after later ones, follows.
@@ -73,7 +84,7 @@ bool MoveBox(Rng& rng, TransferPlan& plan) {
 // this plan has nothing to change that way.
 std::optional<std::string> Tamper(Rng& rng, const ReshardInput& input,
                                   TransferPlan& plan) {
-  switch (Draw(rng, 0, 7)) {
+  switch (Draw(rng, 0, 8)) {
     case 0:
       Drop(rng, plan);
       return "drop";
@@ -104,6 +115,11 @@ std::optional<std::string> Tamper(Rng& rng, const ReshardInput& input,
       transfer.reads_after = AnyOf(rng, plan).id;
       return "relay";
     }
+    case 7: {
+      const DType wires[] = {DType::kF32, DType::kBF16, DType::kF8E4M3};
+      AnyOf(rng, plan).wire_dtype = wires[Draw(rng, 0, 2)];
+      return "wire type";
+    }
     default: {
       std::vector<TensorRun>& runs = AnyOf(rng, plan).params.tensors;
       if (Draw(rng, 0, 1) == 0) {
@@ -126,6 +142,7 @@ TEST_CASE("plans of random reshards do what brute force does", "[planner]") {
   Rng rng(Catch::rngSeed());
   int64_t relays = 0;
   int64_t crossings = 0;
+  int64_t casts = 0;
   for (int i = 0; i < cases; ++i) {
     CAPTURE(Catch::rngSeed(), i);
     const ReshardInput input = RandomReshard(rng);
@@ -137,11 +154,14 @@ TEST_CASE("plans of random reshards do what brute force does", "[planner]") {
     for (const Transfer& transfer : plan.transfers) {
       relays += transfer.reads_after ? 1 : 0;
       crossings += transfer.link == LinkClass::kBetweenNodes ? 1 : 0;
+      const TensorIndex first(transfer.params.tensors[0].first);
+      casts += transfer.wire_dtype != input.model->tensor(first).dtype ? 1 : 0;
     }
   }
   // The cases are not trivial.
   CHECK(relays > cases / 4);
   CHECK(crossings > cases);
+  CHECK(casts > cases);
 }
 
 TEST_CASE("the validator passes no plan that brute force refuses",
@@ -183,7 +203,7 @@ TEST_CASE("a plan that lies about itself is refused", "[planner]") {
     if (plan.transfers.empty()) continue;
     CAPTURE(Catch::rngSeed(), i);
     TransferPlan changed = plan;
-    switch (Draw(rng, 0, 5)) {
+    switch (Draw(rng, 0, 6)) {
       case 0:
         AnyOf(rng, changed).bytes += 1;
         break;
@@ -202,6 +222,11 @@ TEST_CASE("a plan that lies about itself is refused", "[planner]") {
       case 4:
         AnyOf(rng, changed).source = Rank(99);
         break;
+      case 5: {  // of the same size, so that the bytes are right
+        DType& wire = AnyOf(rng, changed).wire_dtype;
+        wire = OtherOfSize(wire);
+        break;
+      }
       default:
         changed.certificate.bytes[0] += 1;
         break;

@@ -31,14 +31,11 @@ void Dress(const coordinator::ReshardInput& input, TransferPlan& plan) {
     transfer.kind = transfer.source == transfer.destination
                         ? TransferKind::kLocalCopy
                         : TransferKind::kSendRecv;
-    int64_t bytes = 0;
-    transfer.wire_dtype = DType::kUnspecified;
-    for (const TensorIndex t : ExpandTensors(transfer.params.tensors)) {
-      transfer.wire_dtype = input.model->tensor(t).dtype;
-      bytes += transfer.params.box.num_elements() *
-               ByteSize(input.model->tensor(t).dtype);
+    transfer.bytes = 0;
+    for (const TensorRun& run : transfer.params.tensors) {
+      transfer.bytes += run.count * transfer.params.box.num_elements() *
+                        ByteSize(transfer.wire_dtype);
     }
-    transfer.bytes = bytes;
   }
   plan.certificate =
       coordinator::MakeCertificate(input.topology, plan.transfers,

@@ -18,6 +18,7 @@
 #include "common/ids.h"
 #include "common/json_strict.h"
 #include "common/layout.h"
+#include "common/layout_cast.h"
 #include "common/mesh.h"
 #include "common/status_macros.h"
 #include "coordinator/planner/simulation/link_graph.h"
@@ -91,6 +92,10 @@ absl::StatusOr<PlacementGeometry> MakePlacement(std::string name,
   SLUICE_ASSIGN_OR_RETURN(
       Layout layout,
       registration::FindLayout(side.layout, model.model, variables));
+  if (!side.matrices.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(const DType dtype, ParseDType(side.matrices));
+    SLUICE_RETURN_IF_ERROR(CastMatrices(model.model, dtype, layout));
+  }
   SLUICE_ASSIGN_OR_RETURN(const std::string axes,
                           registration::CompleteAxes(layout, side.mesh));
   SLUICE_ASSIGN_OR_RETURN(out.mesh, MakeMesh(axes, side.first_rank));

@@ -20,6 +20,7 @@ struct OfflineSide {
   std::string layout;     // preset or JSON file
   std::string mesh;       // "pipe=2,tensor=4"; missing axes are 1
   std::string variables;  // "expert_parallel=8" for the layout's preset
+  std::string matrices;   // "F8_E4M3": holds matrices so; empty: as the layout
   int32_t first_rank = 0;
 };
 

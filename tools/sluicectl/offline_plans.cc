@@ -10,7 +10,9 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "common/status_macros.h"
+#include "coordinator/planner/casts.h"
 #include "coordinator/planner/simulation/evaluation.h"
 #include "tools/sluicectl/offline_drawing.h"
 #include "tools/sluicectl/offline_report.h"
@@ -78,15 +80,16 @@ absl::Status Draw(const OfflineOutput& output, const Evaluation& evaluation,
 
 absl::Status Show(Context& context, const OfflineOutput& output,
                   const std::string& title, const Evaluation& evaluation,
+                  absl::Span<const coordinator::Cast> casts,
                   const Topology& topology, const LinkTable& links) {
   SLUICE_RETURN_IF_ERROR(Draw(output, evaluation, topology));
   if (context.json()) {
     Context::Print(
-        EvaluationJson(title, evaluation, topology, links)
+        EvaluationJson(title, evaluation, casts, topology, links)
             .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
         "\n");
   } else {
-    Context::Print(EvaluationText(title, evaluation, topology, links));
+    Context::Print(EvaluationText(title, evaluation, casts, topology, links));
   }
   return absl::OkStatus();
 }
@@ -106,11 +109,13 @@ absl::Status PlanReshardOffline(Context& context,
   SLUICE_ASSIGN_OR_RETURN(const Evaluation evaluation,
                           coordinator::simulation::Evaluate(
                               input, patterns, links, output.simulation));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<coordinator::Cast> casts,
+                          coordinator::CastsOf(input));
   return Show(
       context, output,
       absl::StrCat(options.asked.model, ": ", SideText(options.asked.from),
                    " to ", SideText(options.asked.to)),
-      evaluation, input.topology, links);
+      evaluation, casts, input.topology, links);
 }
 
 void DefineOutput(CLI::App& command, OfflineOutput& output) {
@@ -142,6 +147,9 @@ void DefineSide(CLI::App& command, const std::string& name, OfflineSide& side) {
       ->required();
   command.add_option("--" + name + "-set", side.variables,
                      "Variables of the layout: name=number,...");
+  command.add_option("--" + name + "-matrices", side.matrices,
+                     "Element type of its matrices, such as F8_E4M3 "
+                     "(default: as the layout says, or the model)");
   command
       .add_option("--" + name + "-rank", side.first_rank, "First rank of it")
       ->capture_default_str();
@@ -212,7 +220,7 @@ absl::Status PlanBatchOffline(Context& context,
   return Show(
       context, output,
       absl::StrCat("samples: ", input.holdings.size(), " tensors, ", what),
-      evaluation, input.topology, links);
+      evaluation, /*casts=*/{}, input.topology, links);
 }
 
 void AddOfflineCommands(CLI::App& app, Action& chosen) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "common/dtype.h"
 #include "common/format.h"
 #include "common/plan.h"
 #include "tools/console/table.h"
@@ -15,6 +16,7 @@
 namespace sluice::ctl {
 namespace {
 
+using coordinator::Cast;
 using coordinator::Topology;
 using coordinator::simulation::Evaluation;
 using coordinator::simulation::LinkUse;
@@ -53,6 +55,19 @@ std::vector<std::string> Row(const Evaluation& evaluation,
           HumanBytes(certificate.peak_staging_bytes)};
 }
 
+// "casts: 61 tensors BF16 -> F8_E4M3 at the source", a line for each kind.
+std::string CastsText(absl::Span<const Cast> casts) {
+  std::string text;
+  for (const Cast& cast : casts) {
+    absl::StrAppend(&text, "casts       ", HumanCount(cast.num_tensors),
+                    " tensors ", DTypeName(cast.from), " -> ",
+                    DTypeName(cast.to),
+                    cast.at_source() ? " at the source" : " at the destination",
+                    ", ", DTypeName(cast.wire), " on the wire\n");
+  }
+  return text;
+}
+
 Json PatternJson(const Evaluation& evaluation, const PatternResult& result) {
   Json out = {{"pattern", PatternName(result.pattern)}};
   if (!result.status.ok()) {
@@ -83,6 +98,7 @@ Json PatternJson(const Evaluation& evaluation, const PatternResult& result) {
 
 std::string EvaluationText(const std::string& title,
                            const Evaluation& evaluation,
+                           absl::Span<const Cast> casts,
                            const Topology& topology, const LinkTable& links) {
   std::string text = absl::StrCat(
       title, "\n", topology.num_ranks(), " ranks on ", NumNodes(topology),
@@ -92,7 +108,7 @@ std::string EvaluationText(const std::string& title,
   if (!evaluation.bound.limit.empty()) {
     absl::StrAppend(&text, " (", evaluation.bound.limit, ")");
   }
-  text += "\n\n";
+  absl::StrAppend(&text, "\n", CastsText(casts), "\n");
   using console::Align;
   console::Table table({{"pattern"},
                         {"in devices", Align::kRight},
@@ -127,12 +143,22 @@ std::string EvaluationText(const std::string& title,
 }
 
 Json EvaluationJson(const std::string& title, const Evaluation& evaluation,
-                    const Topology& topology, const LinkTable& links) {
+                    absl::Span<const Cast> casts, const Topology& topology,
+                    const LinkTable& links) {
   Json patterns = Json::array();
   for (const PatternResult& result : evaluation.patterns) {
     patterns.push_back(PatternJson(evaluation, result));
   }
+  Json converted = Json::array();
+  for (const Cast& cast : casts) {
+    converted.push_back({{"placement", cast.placement},
+                         {"from", std::string(DTypeName(cast.from))},
+                         {"to", std::string(DTypeName(cast.to))},
+                         {"wire", std::string(DTypeName(cast.wire))},
+                         {"tensors", cast.num_tensors}});
+  }
   return {{"title", title},
+          {"casts", std::move(converted)},
           {"ranks", topology.num_ranks()},
           {"nodes", NumNodes(topology)},
           {"links", links.name},

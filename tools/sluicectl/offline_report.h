@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "absl/types/span.h"
 #include "common/link_table.h"
+#include "coordinator/planner/casts.h"
 #include "coordinator/planner/planner_inputs.h"
 #include "coordinator/planner/simulation/evaluation.h"
 
@@ -16,12 +18,14 @@ namespace sluice::ctl {
 std::string EvaluationText(
     const std::string& title,
     const coordinator::simulation::Evaluation& evaluation,
+    absl::Span<const coordinator::Cast> casts,
     const coordinator::Topology& topology, const LinkTable& links);
 
 // Bytes and seconds as numbers; docs/planning_cli.md lists the members.
 nlohmann::json EvaluationJson(
     const std::string& title,
     const coordinator::simulation::Evaluation& evaluation,
+    absl::Span<const coordinator::Cast> casts,
     const coordinator::Topology& topology, const LinkTable& links);
 
 }  // namespace sluice::ctl

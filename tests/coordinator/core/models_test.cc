@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "common/dtype.h"
 #include "tests/coordinator/core/core_world.h"
 #include "tests/support/status_matchers.h"
 
@@ -65,6 +66,27 @@ void Write(CoreWorld& world, const std::string& agent, WriteEvent::Kind kind,
   write.version = version;
   write.worker = "w";
   world.Tell(fake, write, /*wants_ack=*/true);
+}
+
+TEST_CASE("a placement in a type that agents cannot convert to is refused",
+          "[core]") {
+  CoreWorld world;
+  JoinTwo(world);
+  RegisterPlacementRequest request = Trainer();
+  for (const DType held : {DType::kBF16, DType::kF8E4M3}) {
+    request.layout.rules[0].dtype = held;
+    const absl::Status status = world.StatusOf(world.Call(request));
+    CHECK_THAT(status, StatusIs(absl::StatusCode::kUnimplemented, "\"w\""));
+    CHECK_THAT(status, StatusIs(absl::StatusCode::kUnimplemented,
+                                absl::StrCat("is F32 and would be held as ",
+                                             DTypeName(held))));
+  }
+  // That there is no such conversion at all is another matter.
+  request.layout.rules[0].dtype = DType::kI32;
+  CHECK_THAT(world.StatusOf(world.Call(request)),
+             StatusIs(absl::StatusCode::kInvalidArgument, "no conversion"));
+  request.layout.rules[0].dtype = DType::kF32;
+  CHECK_OK(world.StatusOf(world.Call(request)));
 }
 
 TEST_CASE("a model is durable before it is declared", "[core]") {

@@ -370,12 +370,35 @@ TEST_CASE("a tensor in one model only is refused", "[planner][bad_input]") {
 
 TEST_CASE("dtypes with no conversion between them are refused",
           "[planner][bad_input]") {
-  auto layout = ExplicitRows({{0, 8}});
-  layout->explicit_ranks[0].params[0].dtype = DType::kBF16;
   ReshardInput input = Rows();
-  input.destinations[0].layout = layout;
-  CheckRefused(input, kInvalid,
-               {"\"w\"", "\"p\"", "BF16", "F32", "no conversion"});
+  SECTION("a view of a tensor") {
+    auto layout = ExplicitRows({{0, 8}});
+    layout->explicit_ranks[0].params[0].dtype = DType::kI32;
+    input.destinations[0].layout = layout;
+    CheckRefused(input, kInvalid,
+                 {"\"w\"", "\"p\"", "I32", "F32", "no conversion"});
+  }
+  SECTION("a rule for a tensor") {
+    auto layout = Rules({"*"});
+    layout->rules[0].dtype = DType::kBool;
+    input.source.layout = layout;
+    CheckRefused(input, kInvalid,
+                 {"\"w\"", "rule \"*\"", "F32", "BOOL", "no conversion"});
+  }
+  SECTION("two placements, each of which has one from the tensor's") {
+    Layout from = *SplitOf(0);
+    from.rules[0].dtype = DType::kF64;
+    auto to = Rules({"*"});
+    to->rules[0].dtype = DType::kF8E4M3;
+    input.source.layout = std::make_shared<Layout>(from);
+    input.destinations[0].layout = to;
+    CheckRefused(
+        input, kInvalid,
+        {"\"w\"", "\"from\"", "F64", "\"to\"", "F8_E4M3", "no conversion"});
+    from.rules[0].dtype = DType::kF32;
+    input.source.layout = std::make_shared<Layout>(from);
+    CHECK_THAT(PlanReshard(input), IsOk());
+  }
 }
 
 TEST_CASE("a budget smaller than the smallest bucket is refused",

@@ -5,8 +5,11 @@
 
 #include "bench/planner/published_cases.h"
 #include "common/convert_plan.h"
+#include "common/dtype.h"
 #include "common/layout.h"
+#include "common/model.h"
 #include "common/plan.h"
+#include "coordinator/planner/casts.h"
 #include "coordinator/planner/planners.h"
 #include "tests/support/status_matchers.h"
 
@@ -15,6 +18,10 @@ namespace {
 
 using bench::PublishedCase;
 using bench::PublishedCases;
+
+int64_t ElementBytes(const RankLayout& layout, const View& view) {
+  return ByteSize(layout.params[static_cast<size_t>(view.param)].dtype);
+}
 
 // Bytes that rank `mesh_index` of the destination has to get at least from
 // elsewhere: what it wants less what its own trainer holds, by its views alone.
@@ -26,8 +33,7 @@ int64_t NeededBytes(const ReshardInput& input, int64_t mesh_index) {
   REQUIRE_OK(wanted.status());
   int64_t bytes = 0;
   for (const View& view : wanted->views) {
-    bytes += view.box.num_elements() *
-             ByteSize(input.model->tensor(view.tensor).dtype);
+    bytes += view.box.num_elements() * ElementBytes(*wanted, view);
   }
   const Rank rank = to.mesh.ranks[static_cast<size_t>(mesh_index)];
   const std::vector<Rank>& trainers = input.source.mesh.ranks;
@@ -37,8 +43,7 @@ int64_t NeededBytes(const ReshardInput& input, int64_t mesh_index) {
                                  input.source.mesh, at - trainers.begin());
   REQUIRE_OK(held.status());
   for (const View& view : held->views) {
-    bytes -= view.box.num_elements() *
-             ByteSize(input.model->tensor(view.tensor).dtype);
+    bytes -= view.box.num_elements() * ElementBytes(*held, view);
   }
   return bytes;
 }
@@ -68,6 +73,40 @@ TEST_CASE("plans of published layouts are within 5 % of the bound",
     CHECK(certificate.lower_bound_bytes >= NeededBytes(input, 0));
     CHECK(LargestPart(plan, input.topology.num_ranks()) < size_t{1} << 20);
   }
+}
+
+TEST_CASE("a trainer's bf16 reaches an fp8 engine as fp8", "[planner]") {
+  REQUIRE_OK_AND_ASSIGN(const PublishedCase kimi,
+                        bench::FindPublishedCase("kimi-k2-256-to-128"));
+  REQUIRE_OK_AND_ASSIGN(
+      const ReshardInput input,
+      bench::MakeReshardInput(kimi, {{"num_hidden_layers", 3}}));
+  REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
+  CHECK_OK(ValidateReshard(input, plan));
+  int64_t matrices = 0;
+  int64_t vectors = 0;
+  for (const Transfer& transfer : plan.transfers) {
+    const TensorSpec& tensor =
+        input.model->tensor(TensorIndex(transfer.params.tensors[0].first));
+    CAPTURE(tensor.name);
+    if (tensor.shape.size() >= 2) {
+      CHECK(tensor.dtype == DType::kBF16);
+      CHECK(transfer.wire_dtype == DType::kF8E4M3);
+      ++matrices;
+    } else {
+      CHECK(transfer.wire_dtype == tensor.dtype);
+      ++vectors;
+    }
+  }
+  CHECK(matrices > 0);
+  CHECK(vectors > 0);
+  REQUIRE_OK_AND_ASSIGN(const std::vector<Cast> casts, CastsOf(input));
+  const auto num_matrices =
+      std::count_if(input.model->tensors.begin(), input.model->tensors.end(),
+                    [](const TensorSpec& t) { return t.shape.size() >= 2; });
+  CHECK(casts == std::vector<Cast>{{"rollout", DType::kBF16, DType::kF8E4M3,
+                                    DType::kF8E4M3, num_matrices}});
+  CHECK(casts[0].at_source());
 }
 
 TEST_CASE("published cases are found by name", "[planner]") {

@@ -99,6 +99,29 @@ class Offline(unittest.TestCase):
         gathered = plan["patterns"][1]
         self.assertGreater(gathered["seconds"], direct["seconds"])
 
+    def test_a_reshard_says_what_it_casts(self):
+        plain = self.answer(*RESHARD, "--links", self.links)
+        self.assertEqual(plain["casts"], [])
+        cast = self.answer(*RESHARD, "--links", self.links, "--to-matrices",
+                           "float32", "--from-matrices", "F8_E4M3")
+        # 7 matrices in each of 2 layers, and the tied embedding.
+        self.assertEqual(cast["casts"], [{
+            "placement": "to", "from": "F8_E4M3", "to": "F32",
+            "wire": "F8_E4M3", "tensors": 15}])
+        moved = [p["patterns"][0]["bytes"]["between_nodes"]
+                 for p in (plain, cast)]
+        # Nearly all bytes are matrices', and half of what bf16 has.
+        self.assertLess(abs(moved[1] / moved[0] - 0.5), 0.001)
+        shown = ctl(*RESHARD, "--links", self.links, "--to-matrices",
+                    "F8_E4M3")
+        self.assertIn("15 tensors BF16 -> F8_E4M3 at the source", shown.stdout)
+        self.assertIn("no conversion", self.refused(
+            *RESHARD, "--to-matrices", "I32"))
+        self.assertIn("F33", self.refused(*RESHARD, "--to-matrices", "F33"))
+        self.assertIn("vectors", self.refused(
+            *(word if word != "vllm" else "huggingface" for word in RESHARD),
+            "--to-matrices", "F32"))
+
     def test_a_batch_of_a_file(self):
         plan = self.answer("plan", "redistribute", "--batch",
                            self.write("batch.json", BATCH), "--links",
