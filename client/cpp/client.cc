@@ -27,6 +27,9 @@ constexpr absl::Duration kLargestBackoff = absl::Milliseconds(500);
 // Room for the coordinator's own deadline to answer first.
 constexpr absl::Duration kDeadlineSlack = absl::Seconds(5);
 constexpr int kMaxMessageBytes = 64 << 20;
+// A coordinator whose machine is gone without a word is noticed after both.
+constexpr absl::Duration kKeepaliveTime = absl::Seconds(10);
+constexpr absl::Duration kKeepaliveTimeout = absl::Seconds(5);
 
 std::string NewRequestId() {
   absl::BitGen random;
@@ -53,20 +56,30 @@ struct Client::Impl {
   std::unique_ptr<v1::CatalogService::Stub> catalog;
   std::unique_ptr<v1::StatusService::Stub> status;
 
+  // One try of a call.
+  struct Attempt {
+    grpc::ClientContext context;
+    // The coordinator said something before the try failed.
+    bool heard = false;
+  };
+
   // Runs `attempt` until it succeeds, fails for good, or retry_for has passed
-  // since the transport last answered.
+  // since the coordinator last said something.
   absl::Status Retry(
       absl::Duration deadline,
-      const std::function<grpc::Status(grpc::ClientContext&)>& attempt) const {
-    const absl::Time give_up = absl::Now() + options.retry_for;
+      const std::function<grpc::Status(Attempt&)>& try_call) const {
+    absl::Time give_up = absl::Now() + options.retry_for;
     absl::Duration backoff = kFirstBackoff;
     for (;;) {
-      grpc::ClientContext context;
-      context.set_deadline(absl::ToChronoTime(absl::Now() + deadline));
-      const absl::Status answer = FromGrpcStatus(attempt(context));
-      if (!IsRetryable(answer) || absl::Now() + backoff > give_up) {
-        return answer;
+      Attempt attempt;
+      attempt.context.set_deadline(absl::ToChronoTime(absl::Now() + deadline));
+      const absl::Status answer = FromGrpcStatus(try_call(attempt));
+      if (!IsRetryable(answer)) return answer;
+      if (attempt.heard) {
+        give_up = absl::Now() + options.retry_for;
+        backoff = kFirstBackoff;
       }
+      if (absl::Now() + backoff > give_up) return answer;
       absl::SleepFor(backoff);
       backoff = std::min(backoff * 2, kLargestBackoff);
     }
@@ -81,9 +94,9 @@ struct Client::Impl {
       const Request& request) const {
     Response response;
     const absl::Status answer =
-        Retry(options.rpc_deadline, [&](grpc::ClientContext& context) {
+        Retry(options.rpc_deadline, [&](Attempt& attempt) {
           response.Clear();
-          return (stub.*method)(&context, request, &response);
+          return (stub.*method)(&attempt.context, request, &response);
         });
     if (!answer.ok()) return answer;
     return response;
@@ -98,10 +111,11 @@ struct Client::Impl {
     v1::OperationResult result;
     bool have_result = false;
     const absl::Status answer =
-        Retry(deadline + kDeadlineSlack, [&](grpc::ClientContext& context) {
-          auto reader = open(context);
+        Retry(deadline + kDeadlineSlack, [&](Attempt& attempt) {
+          auto reader = open(attempt.context);
           v1::OperationUpdate update;
           while (reader->Read(&update)) {
+            attempt.heard = true;
             if (progress) progress(update);
             if (!update.has_result()) continue;
             result = update.result();
@@ -129,6 +143,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(kKeepaliveTime)));
+  arguments.SetInt(
+      GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+      static_cast<int>(absl::ToInt64Milliseconds(kKeepaliveTimeout)));
   impl->channel = grpc::CreateCustomChannel(
       options.address, grpc::InsecureChannelCredentials(), arguments);
   impl->models = v1::ModelService::NewStub(impl->channel);

@@ -14,7 +14,9 @@
 //
 // A call that meets no coordinator (or one that recovers) is tried again, with
 // the same request id, until `retry_for` has passed; so is a long operation
-// whose stream broke. What the coordinator itself refused is never retried.
+// whose stream broke, however long it ran before. What the coordinator itself
+// refused is never retried. A coordinator whose machine falls silent counts as
+// gone after 15 s. WatchEvents is not retried: the caller knows its revision.
 
 #include <cstdint>
 #include <functional>
