@@ -39,6 +39,7 @@ using coordinator::simulation::SimulationOptions;
 
 constexpr double kByteGoal = 1.05;  // most loaded link over the lower bound
 constexpr double kTimeGoal = 1.15;  // simulated over the bound's seconds
+constexpr size_t kColumns = 10;     // of the table
 
 struct Measured {
   Evaluation evaluation;
@@ -73,7 +74,7 @@ std::string Milliseconds(double seconds) {
 }
 
 void AddRows(const PublishedCase& published, const Measured& measured,
-             console::Table& table, std::vector<std::string>& notes) {
+             console::Table& table) {
   const Evaluation& evaluation = measured.evaluation;
   for (const PatternResult& result : evaluation.patterns) {
     std::vector<std::string> row = {"", "", PatternName(result.pattern)};
@@ -82,11 +83,10 @@ void AddRows(const PublishedCase& published, const Measured& measured,
       row[1] = published.links;
     }
     if (!result.status.ok()) {
-      row.emplace_back("refused");
+      row.resize(kColumns - 1);
+      row.push_back(
+          absl::StrCat("refused: ", std::string(result.status.message())));
       table.Add(std::move(row));
-      notes.push_back(absl::StrCat(published.name, ", ",
-                                   PatternName(result.pattern), ": ",
-                                   std::string(result.status.message())));
       continue;
     }
     const Certificate& certificate = result.plan.certificate;
@@ -155,7 +155,6 @@ int Run(const Options& options) {
                         {"transfers", Align::kRight},
                         {"goals"}});
   nlohmann::json cases = nlohmann::json::array();
-  std::vector<std::string> notes;
   bool all_met = true;
   for (const PublishedCase& published : PublishedCases()) {
     if (!options.only.empty() && options.only != published.name) continue;
@@ -168,7 +167,7 @@ int Run(const Options& options) {
     }
     std::fprintf(stderr, "%s: %.1f s\n", published.name.c_str(),
                  measured->wall_seconds);
-    AddRows(published, *measured, table, notes);
+    AddRows(published, *measured, table);
     cases.push_back(ToJson(published, *measured));
     all_met = all_met && MeetsGoals(measured->evaluation);
   }
@@ -178,7 +177,6 @@ int Run(const Options& options) {
     return 2;
   }
   std::printf("%s", table.Print().c_str());
-  for (const std::string& note : notes) std::printf("%s\n", note.c_str());
   if (!options.json.empty()) {
     std::ofstream file(options.json);
     file << nlohmann::json{{"byte_goal", kByteGoal},

@@ -111,8 +111,7 @@ int64_t MaxOf(const std::vector<int64_t>& values) {
 
 }  // namespace
 
-int64_t LowerBoundBytes(const RankSets& sets,
-                        absl::Span<const Demand> demands) {
+LinkBounds BoundLinks(const RankSets& sets, absl::Span<const Demand> demands) {
   const Links links(sets.topology());
   std::vector<int64_t> rank_in(links.num_ranks());
   std::vector<int64_t> node_in(links.num_nodes());
@@ -152,9 +151,14 @@ int64_t LowerBoundBytes(const RankSets& sets,
     return nodes;
   });
   const std::vector<int64_t> ones(links.num_ranks(), 1);
-  return std::max({MaxOf(rank_in), MaxOf(node_in),
-                   LargestShare(ones).Of(rank_out),
-                   LargestShare(cards).Of(node_out)});
+  return {std::max(MaxOf(rank_in), LargestShare(ones).Of(rank_out)),
+          std::max(MaxOf(node_in), LargestShare(cards).Of(node_out))};
+}
+
+int64_t LowerBoundBytes(const RankSets& sets,
+                        absl::Span<const Demand> demands) {
+  const LinkBounds bounds = BoundLinks(sets, demands);
+  return std::max(bounds.rank, bounds.card);
 }
 
 }  // namespace sluice::coordinator

@@ -11,10 +11,19 @@
 
 namespace sluice::coordinator {
 
-// Returns the bytes that the most loaded link (link_loads.h) carries in every
-// plan: what a rank needs enters it; what a node needs and does not hold enters
-// it, over its cards; what only some ranks (or nodes) hold leaves them at least
-// once.
+// Bytes that the most loaded link of a kind (link_loads.h) carries in every
+// plan.
+struct LinkBounds {
+  // A rank's: what it needs enters it; what only some ranks hold leaves them at
+  // least once.
+  int64_t rank = 0;
+  // A card's: what a node needs and does not hold enters it, over its cards;
+  // what only some nodes hold leaves them at least once.
+  int64_t card = 0;
+};
+LinkBounds BoundLinks(const RankSets& sets, absl::Span<const Demand> demands);
+
+// Returns the larger of the two.
 int64_t LowerBoundBytes(const RankSets& sets, absl::Span<const Demand> demands);
 
 }  // namespace sluice::coordinator

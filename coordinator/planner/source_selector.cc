@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <tuple>
 #include <utility>
 
@@ -13,13 +14,13 @@ namespace sluice::coordinator {
 namespace {
 
 constexpr int64_t kMinChunkBytes = int64_t{1} << 20;
-constexpr int64_t kChunksPerRank = 16;
+constexpr int64_t kChunksPerLink = 16;
 constexpr int kMaxSweeps = 4;
 // Of the ranks that have got some bytes, those looked at to pass them on.
 constexpr size_t kMaxLeads = 8;
 // Candidates looked at in all sweeps together, so that they stay linear.
 constexpr int64_t kMaxSweepWork = int64_t{1} << 24;
-// Loads this much (1/64) above the lower bound are not worth a sweep.
+// Loads up to so much (1/64) above the lower bound are not worth a sweep.
 constexpr int64_t kSlackShare = 64;
 
 // One demand as one node, or one rank beside a local holder, needs it.
@@ -59,7 +60,8 @@ class Router {
         out_(links_),
         in_(links_),
         heaps_(sets, out_),
-        target_(LowerBoundBytes(sets, demands)) {
+        bounds_(BoundLinks(sets, demands)),
+        target_(std::max(bounds_.rank, bounds_.card)) {
     in_.SetRoom(target_);
     out_.SetRoom(target_);
     for (size_t i = 0; i < demands.size(); ++i) {
@@ -158,6 +160,11 @@ class Router {
     return best;
   }
 
+  // What the links that such bytes pass have to carry at least. Cards are
+  // slower than ranks' links: they are held to a bound of their own.
+  int64_t TargetOf(const Cluster& cluster) const {
+    return cluster.crossing ? bounds_.card : target_;
+  }
   Rank CheapestHolder(const Cluster& cluster) {
     return cluster.crossing
                ? heaps_.Cheapest(DemandOf(cluster).holders)
@@ -206,10 +213,11 @@ class Router {
       order[i] = static_cast<int32_t>(cluster.begin + i);
     }
     const int64_t bytes = BytesOf(cluster);
+    const int64_t target = TargetOf(cluster);
     const int64_t more = static_cast<int64_t>(units.size()) - 1;
     if (more > 0 &&
         out_.Of(CheapestHolder(cluster), cluster.crossing) + bytes * more >
-            target_) {
+            target) {
       std::vector<std::pair<LinkCost, int32_t>> keys;
       for (const int32_t i : order) {
         keys.emplace_back(CostOf(out_, UnitAt(i).relay, cluster.crossing), i);
@@ -222,7 +230,7 @@ class Router {
       const Rank holder = CheapestHolder(cluster);
       const int64_t direct = out_.Of(holder, cluster.crossing) + bytes;
       int32_t lead = -1;
-      if (direct > target_) {
+      if (direct > target) {
         lead =
             BestLead(cluster, absl::MakeConstSpan(order).subspan(0, k), direct);
       }
@@ -239,12 +247,13 @@ class Router {
   int32_t BestLead(const Cluster& cluster, absl::Span<const int32_t> served,
                    int64_t direct) const {
     int32_t best = -1;
-    std::tuple<int64_t, int32_t, int64_t> best_cost{direct - target_, 0, 0};
+    const int64_t target = TargetOf(cluster);
+    std::tuple<int64_t, int32_t, int64_t> best_cost{direct - target, 0, 0};
     for (const int32_t i : served.subspan(0, kMaxLeads)) {
       const int64_t load =
           out_.Of(UnitAt(i).relay, cluster.crossing) + BytesOf(cluster);
       const std::tuple<int64_t, int32_t, int64_t> cost{
-          std::max<int64_t>(load - target_, 0), DepthOf(i), load};
+          std::max<int64_t>(load - target, 0), DepthOf(i), load};
       if (cost < best_cost) {
         best = i;
         best_cost = cost;
@@ -278,8 +287,9 @@ class Router {
 
   // --- the sweeps -----------------------------------------------------------
 
-  bool TooMuch(int64_t load) const {
-    return load > target_ + target_ / kSlackShare;
+  bool TooMuch(Rank source, const Cluster& cluster) const {
+    const int64_t target = TargetOf(cluster);
+    return out_.Of(source, cluster.crossing) > target + target / kSlackShare;
   }
 
   // Moves units off links above the target to where they load less; whether any
@@ -289,7 +299,7 @@ class Router {
     for (size_t u = 0; u < units_.size() && work > 0; ++u) {
       const auto i = static_cast<int32_t>(u);
       const Cluster& cluster = ClusterOf(units_[u]);
-      if (TooMuch(out_.Of(units_[u].source, cluster.crossing))) {
+      if (TooMuch(units_[u].source, cluster)) {
         moved |= MoveSource(i, cluster, work);
       }
       if (units_[u].num_relayed() > 0 && units_[u].num_children == 0) {
@@ -419,8 +429,17 @@ class Router {
   LinkLoads out_;  // from sources and relays
   LinkLoads in_;   // from other nodes
   HolderHeaps heaps_;
-  const int64_t target_;
+  const LinkBounds bounds_;
+  const int64_t target_;  // the larger bound
 };
+
+// Of those that are not 0; the largest there is where all are.
+int64_t AverageOfSome(absl::Span<const int64_t> values) {
+  const auto some =
+      std::ssize(values) - std::count(values.begin(), values.end(), 0);
+  if (some == 0) return std::numeric_limits<int64_t>::max();
+  return std::accumulate(values.begin(), values.end(), int64_t{0}) / some;
+}
 
 }  // namespace
 
@@ -439,18 +458,24 @@ bool WorthCutting(const RankSets& sets, const Demand& demand) {
 }
 
 int64_t ChunkBytes(const RankSets& sets, absl::Span<const Demand> demands) {
-  int64_t total = 0;
-  std::vector<char> takes(sets.topology().node_of_rank.size());
+  const Links links(sets.topology());
+  std::vector<int64_t> taken(links.num_ranks());
+  std::vector<int64_t> brought(links.num_nodes());  // by each card
   for (const Demand& demand : demands) {
-    const absl::Span<const Rank> missing = sets.Ranks(demand.missing);
-    total += demand.bytes * static_cast<int64_t>(missing.size());
-    for (const Rank rank : missing) {
-      takes[static_cast<size_t>(rank.value())] = 1;
+    for (const Rank rank : sets.Ranks(demand.missing)) {
+      taken[static_cast<size_t>(rank.value())] += demand.bytes;
+    }
+    for (const RankSets::NodeGroup& group : sets.Nodes(demand.missing)) {
+      if (!sets.OnNode(demand.holders, group.node).empty()) continue;
+      brought[static_cast<size_t>(group.node)] += demand.bytes;
     }
   }
-  const int64_t num_takers = std::count(takes.begin(), takes.end(), 1);
-  if (num_takers == 0) return kMinChunkBytes;
-  return std::max(kMinChunkBytes, total / (num_takers * kChunksPerRank));
+  for (size_t n = 0; n < brought.size(); ++n) {
+    brought[n] = CeilDiv(brought[n], links.CardsOf(static_cast<int32_t>(n)));
+  }
+  return std::max(
+      kMinChunkBytes,
+      std::min(AverageOfSome(taken), AverageOfSome(brought)) / kChunksPerLink);
 }
 
 }  // namespace sluice::coordinator

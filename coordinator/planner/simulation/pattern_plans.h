@@ -37,10 +37,13 @@ absl::StatusOr<TransferPlan> BroadcastPlan(const Movement& movement);
 absl::StatusOr<TransferPlan> TwoStagePlan(const ReshardInput& input,
                                           const Movement& movement);
 
-// The mapping's question for a reshard: sizes from the meshes' axes pipe,
-// tensor and attention_data (engines' only) and from the expert grid of the
-// source's layout; whatever else there is counts as data parallel.
-// Errors: INVALID_ARGUMENT - another number of destinations than one.
+// The mapping's question for a reshard: sizes from the meshes' axes pipe and
+// tensor and from the expert grid of the source's layout; whatever else there
+// is counts as data parallel (an engine's attention_data too: each has all of
+// attention). Sources with experts are mapped as hyper expert parallel.
+// Errors: INVALID_ARGUMENT - another number of destinations than one; a source
+// cut over other axes (FSDP shards), whose ranks hold no slice the mapping
+// knows.
 absl::StatusOr<reference::RankMappingInput> RankMappingOf(
     const ReshardInput& input);
 

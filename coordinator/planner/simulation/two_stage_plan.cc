@@ -1,7 +1,10 @@
 // TWO_STAGE: who sends to whom by the rank mapping, what by who wants it.
 
 #include <algorithm>
+#include <cstdint>
+#include <iterator>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -9,6 +12,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "common/ids.h"
 #include "common/layout.h"
 #include "common/mesh.h"
@@ -32,6 +36,34 @@ int64_t RegroupedSize(const Layout& layout, absl::string_view axis) {
     }
   }
   return 1;
+}
+
+// The mapping pairs ranks that hold all that their tensor, pipe and expert
+// ranks say. Errors: INVALID_ARGUMENT - names another axis that the source is
+// cut over.
+absl::Status CheckCuts(const PlacementGeometry& source) {
+  constexpr absl::string_view kKnown[] = {"tensor", "expert", "expert_tensor"};
+  const auto check = [&](const std::vector<std::string>& axes) {
+    for (const std::string& axis : axes) {
+      const int64_t size = source.mesh.AxisSize(axis);
+      if (size <= 1 || std::count(std::begin(kKnown), std::end(kKnown),
+                                  absl::string_view(axis)) > 0) {
+        continue;
+      }
+      return absl::InvalidArgumentError(absl::StrCat(
+          "rank mapping: expected a source cut over tensor, pipe and expert "
+          "ranks only, found parameters cut over axis \"",
+          axis, "\" of ", size, " ranks"));
+    }
+    return absl::OkStatus();
+  };
+  for (const LayoutRule& rule : source.layout->rules) {
+    SLUICE_RETURN_IF_ERROR(check(rule.flat.axes));
+    for (const DimSplit& split : rule.splits) {
+      SLUICE_RETURN_IF_ERROR(check(split.axes));
+    }
+  }
+  return absl::OkStatus();
 }
 
 class TwoStagePlanning {
@@ -201,6 +233,7 @@ absl::StatusOr<RankMappingInput> RankMappingOf(const ReshardInput& input) {
         absl::StrCat("rank mapping: expected one destination, found ",
                      input.destinations.size()));
   }
+  SLUICE_RETURN_IF_ERROR(CheckCuts(input.source));
   RankMappingInput out;
   out.regroup_type = reference::RegroupType::kAllGather;
   const Mesh& from = input.source.mesh;
@@ -208,17 +241,16 @@ absl::StatusOr<RankMappingInput> RankMappingOf(const ReshardInput& input) {
   out.source.pipe = static_cast<int32_t>(from.AxisSize("pipe"));
   out.source.data = static_cast<int32_t>(
       from.size() / (from.AxisSize("tensor") * from.AxisSize("pipe")));
-  // Ranks that experts are dealt over, of which tensor ranks are a part.
+  // Ranks that experts are dealt over, of which tensor ranks are a part. The
+  // base variant would send an expert rank's own experts only.
   const int64_t experts = RegroupedSize(*input.source.layout, "expert") *
                           RegroupedSize(*input.source.layout, "expert_tensor");
   if (experts > 1 && experts % out.source.tensor == 0) {
     out.source.expert = static_cast<int32_t>(experts / out.source.tensor);
-    if (out.source.tensor > 1) {
-      out.variant = reference::MappingVariant::kHyperExpert;
-    }
+    out.variant = reference::MappingVariant::kHyperExpert;
   }
   const Mesh& to = input.destinations[0].mesh;
-  const int64_t tensor = to.AxisSize("tensor") * to.AxisSize("attention_data");
+  const int64_t tensor = to.AxisSize("tensor");
   out.destination.tensor = static_cast<int32_t>(tensor);
   out.destination.pipe = static_cast<int32_t>(to.AxisSize("pipe"));
   out.destination.replicas =

@@ -107,6 +107,40 @@ TEST_CASE("who has got bytes passes them on where the holder is at its limit",
   }
 }
 
+TEST_CASE("cards are held to their own bound, whatever ranks' links carry",
+          "[planner]") {
+  // Rank 4 gets far more inside its node than crosses anywhere.
+  const Topology topology = MakeTopology({0, 1, 2, 3, 3});
+  RankSets sets(topology);
+  const RankSets::Id holder = sets.Intern(Ranks({0}));
+  const RankSets::Id others = sets.Intern(Ranks({1, 2, 3}));
+  std::vector<Demand> demands(60, Demand{7, holder, others});
+  demands.push_back({9999, sets.Intern(Ranks({3})), sets.Intern(Ranks({4}))});
+  CHECK(BoundLinks(sets, demands).rank == 9999);
+  CHECK(BoundLinks(sets, demands).card == 420);
+  std::map<int32_t, int64_t> crossing;
+  for (const Leg& leg : RouteDemands(sets, demands)) {
+    if (leg.destination != Rank(4)) crossing[leg.source.value()] += 7;
+  }
+  for (const auto& [rank, bytes] : crossing) CHECK(bytes <= 420);
+}
+
+TEST_CASE("pieces are small enough for the links that carry least",
+          "[planner]") {
+  Topology topology = MakeTopology({0, 0, 1, 1});
+  topology.card_of_rank = {0, 1, 0, 1};
+  RankSets sets(topology);
+  const RankSets::Id zero = sets.Intern(Ranks({0}));
+  const RankSets::Id two = sets.Intern(Ranks({2}));
+  const RankSets::Id three = sets.Intern(Ranks({3}));
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  // A card brings 32 MiB; ranks take (64 + 960) / 2.
+  CHECK(ChunkBytes(sets, {{64 * kMiB, zero, two}, {960 * kMiB, two, three}}) ==
+        2 * kMiB);
+  CHECK(ChunkBytes(sets, {{960 * kMiB, two, three}}) == 60 * kMiB);
+  CHECK(ChunkBytes(sets, {}) >= kMiB);
+}
+
 TEST_CASE("a node's load is shared by its cards", "[planner]") {
   Topology topology = MakeTopology({0, 0, 1, 1});
   RankSets sets(topology);
