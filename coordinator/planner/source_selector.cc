@@ -471,6 +471,7 @@ int64_t ChunkBytes(const RankSets& sets, absl::Span<const Demand> demands) {
     }
   }
   for (size_t n = 0; n < brought.size(); ++n) {
+    if (brought[n] == 0) continue;  // maybe nobody is there
     brought[n] = CeilDiv(brought[n], links.CardsOf(static_cast<int32_t>(n)));
   }
   return std::max(

@@ -127,7 +127,7 @@ TEST_CASE("cards are held to their own bound, whatever ranks' links carry",
 
 TEST_CASE("pieces are small enough for the links that carry least",
           "[planner]") {
-  Topology topology = MakeTopology({0, 0, 1, 1});
+  Topology topology = MakeTopology({0, 0, 7, 7});  // 1 to 6: nobody there
   topology.card_of_rank = {0, 1, 0, 1};
   RankSets sets(topology);
   const RankSets::Id zero = sets.Intern(Ranks({0}));
