@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/dtype_conversion.h"
 #include "common/status_macros.h"
 
 namespace sluice::coordinator {
@@ -20,7 +21,10 @@ bool MayCast(const Layout& layout) {
 
 }  // namespace
 
-bool CastsAgentsCarryOut(DType own, DType held) { return own == held; }
+bool CastsAgentsCarryOut(DType own, DType held) {
+  // Quantising needs scales, which agents have none of.
+  return Convertible(own, held) && (own == held || !Quantises(own, held));
+}
 
 absl::Status CheckCasts(const ModelSpec& model, const Layout& layout,
                         const Mesh& mesh) {

@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "common/command.h"
+#include "common/dtype.h"
 #include "coordinator/core/catalog.h"
 #include "coordinator/core/digest_compare.h"
 #include "coordinator/core/events.h"
@@ -112,6 +113,7 @@ struct Operation {
   // Verifications: the placements to read, one after the other, and what was
   // read of those before the one that `participants` read.
   std::vector<PlacementRef> to_verify;
+  std::vector<DType> compared_types;  // of ReadDigestsCommand
   std::vector<PlacementDigests> verified;
   int64_t digests_compared = 0;
 

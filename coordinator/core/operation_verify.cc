@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
+#include "coordinator/core/compared_types.h"
 #include "coordinator/core/operation_tracker.h"
 
 namespace sluice::coordinator {
@@ -69,6 +70,16 @@ void OperationTracker::AdmitVerify(Operation& op) {
     Fail(op, status);
     return;
   }
+  if (op.to_verify.size() == 2) {
+    absl::StatusOr<std::vector<DType>> types =
+        ComparedTypes(/*source=*/*d_.models.Find(op.to_verify[1]),
+                      /*destination=*/*d_.models.Find(op.to_verify[0]));
+    if (!types.ok()) {
+      Fail(op, types.status());
+      return;
+    }
+    op.compared_types = *std::move(types);
+  }
   for (const PlacementRef& ref : op.to_verify) {
     const Placement& placement = *d_.models.Find(ref);
     for (size_t i = 0; i < placement.bytes.size(); ++i) {
@@ -102,8 +113,8 @@ void OperationTracker::ReadNext(Operation& op) {
     Enter(op, OperationPhase::kExecuting);
   }
   for (const Participant& participant : op.participants) {
-    d_.agents.Send(participant.rank,
-                   ReadDigestsCommand{op.id, ref, op.version});
+    d_.agents.Send(participant.rank, ReadDigestsCommand{op.id, ref, op.version,
+                                                        op.compared_types});
   }
   if (op.participants.empty()) FinishReading(op);
 }

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include "common/dtype.h"
 #include "coordinator/core/digest_compare.h"
 #include "tests/coordinator/core/core_world.h"
 #include "tests/support/status_matchers.h"
@@ -52,6 +53,36 @@ TEST_CASE("a differing replica is named", "[core]") {
     CHECK_THAT(status, StatusIs(absl::StatusCode::kDataLoss, "a0, a1"));
   }
   CHECK(world.Idle());
+}
+
+TEST_CASE("placements of other types are compared as what crosses", "[core]") {
+  CoreWorld world;
+  MakeLoaded(world);
+  RegisterPlacementRequest narrow;
+  narrow.model = "policy";
+  narrow.placement = "narrow";
+  narrow.axes = {{"data", 1}, {"tensor", 2}};
+  narrow.agents = {"a2", "a3"};
+  narrow.layout = ColumnLayout();  // its first rule is of "w"
+  narrow.layout.rules[0].dtype = DType::kBF16;
+  REQUIRE_OK(world.StatusOf(world.Call(narrow)));
+  SyncRequest sync = SmallSync("narrow");
+  sync.destinations = {"narrow"};
+  REQUIRE_OK(world.StatusOf(world.Call(sync)));
+  VerifyRequest request = Verify("trainer");
+  request.placement = "narrow";
+  REQUIRE_OK(world.StatusOf(world.Call(request)));
+  const std::vector<DType> types = {DType::kBF16, DType::kF32};
+  for (const char* agent : {"a0", "a1", "a2", "a3"}) {
+    CAPTURE(agent);
+    const auto read = world.Agent(agent).Received<ReadDigestsCommand>();
+    REQUIRE(read.size() == 1);
+    CHECK(read[0].dtypes == types);
+  }
+  // Alone, and against what is held alike, as they are held.
+  REQUIRE_OK(world.StatusOf(StartSync(world)));
+  REQUIRE_OK(world.StatusOf(world.Call(Verify("trainer"))));
+  CHECK(world.Agent("a0").Received<ReadDigestsCommand>().back().dtypes.empty());
 }
 
 TEST_CASE("what has no common version is not verified", "[core]") {
