@@ -29,8 +29,7 @@ uint64_t Mixed(int64_t step, int64_t tensor, int64_t flat) {
 }
 
 double AsDouble(v1::DType dtype, uint32_t bits) {
-  if (dtype == v1::DTYPE_BF16)
-    bits <<= 16;
+  if (dtype == v1::DTYPE_BF16) bits <<= 16;
   float value;
   std::memcpy(&value, &bits, sizeof(value));
   return value;
@@ -48,16 +47,12 @@ uint32_t Written(v1::DType dtype, int64_t step, int64_t tensor, int64_t flat) {
 // distances: of the neighbours in BF16 the nearer, of two equally near the even
 // one.
 bool IsCast(v1::DType from, uint32_t written, v1::DType to, uint32_t found) {
-  if (from == to)
-    return written == found;
+  if (from == to) return written == found;
   const double value = AsDouble(from, written);
-  if (std::isnan(value))
-    return std::isnan(AsDouble(to, found));
-  if (to == v1::DTYPE_F32)
-    return found == written << 16;
-  const uint32_t down = written >> 16; // towards zero
-  if ((written & 0xffff) == 0)
-    return found == down;
+  if (std::isnan(value)) return std::isnan(AsDouble(to, found));
+  if (to == v1::DTYPE_F32) return found == written << 16;
+  const uint32_t down = written >> 16;  // towards zero
+  if ((written & 0xffff) == 0) return found == down;
   const double low = AsDouble(to, down);
   // The neighbour of the largest one stands where it would lie.
   const double high = std::isinf(AsDouble(to, down + 1))
@@ -71,11 +66,11 @@ bool IsCast(v1::DType from, uint32_t written, v1::DType to, uint32_t found) {
 // Calls visit(tensor, flat logical index, type, address) for all that a rank
 // holds.
 template <typename Visit>
-void ForEachElement(const v1::ModelSpec &model, const v1::RankLayout &layout,
-                    std::byte *buffer, Visit visit) {
-  for (const v1::View &view : layout.views()) {
-    const v1::TensorSpec &tensor = model.tensors(view.tensor());
-    const v1::LocalParam &param = layout.params(view.param());
+void ForEachElement(const v1::ModelSpec& model, const v1::RankLayout& layout,
+                    std::byte* buffer, Visit visit) {
+  for (const v1::View& view : layout.views()) {
+    const v1::TensorSpec& tensor = model.tensors(view.tensor());
+    const v1::LocalParam& param = layout.params(view.param());
     const int64_t size = param.dtype() == v1::DTYPE_BF16 ? 2 : 4;
     const int rank = tensor.shape_size();
     std::vector<int64_t> at(view.box().lo().begin(), view.box().lo().end());
@@ -90,9 +85,8 @@ void ForEachElement(const v1::ModelSpec &model, const v1::RankLayout &layout,
       visit(view.tensor(), flat, param.dtype(),
             buffer + param.offset_bytes() + place * size);
       for (d = rank - 1; d >= 0; --d) {
-        int64_t &i = at[static_cast<size_t>(d)];
-        if (++i < view.box().hi(d))
-          break;
+        int64_t& i = at[static_cast<size_t>(d)];
+        if (++i < view.box().hi(d)) break;
         i = view.box().lo(d);
       }
     }
@@ -102,14 +96,14 @@ void ForEachElement(const v1::ModelSpec &model, const v1::RankLayout &layout,
 v1::ModelSpec Model(v1::DType dtype) {
   v1::ModelSpec model;
   model.set_name(kModel);
-  const auto add = [&](const std::string &name, v1::DType type,
-                       const std::vector<int64_t> &shape) {
-    v1::TensorSpec &tensor = *model.add_tensors();
+  const auto add = [&](const std::string& name, v1::DType type,
+                       const std::vector<int64_t>& shape) {
+    v1::TensorSpec& tensor = *model.add_tensors();
     tensor.set_name(name);
     tensor.set_dtype(type);
     tensor.mutable_shape()->Assign(shape.begin(), shape.end());
   };
-  add("wide", dtype, {1021, 1537}); // rows of an odd number of bytes' words
+  add("wide", dtype, {1021, 1537});  // rows of an odd number of bytes' words
   add("shared", dtype, {600, 500});
   add("norm", v1::DTYPE_F32, {333});
   for (int layer = 0; layer < 3; ++layer) {
@@ -119,21 +113,20 @@ v1::ModelSpec Model(v1::DType dtype) {
 }
 
 // `dim` < 0: replicated.
-void AddRule(v1::Layout &layout, const std::string &pattern, int dim,
+void AddRule(v1::Layout& layout, const std::string& pattern, int dim,
              v1::DType dtype) {
-  v1::LayoutRule &rule = *layout.add_rules();
+  v1::LayoutRule& rule = *layout.add_rules();
   rule.set_pattern(pattern);
   rule.set_local_name(pattern);
   rule.set_dtype(dtype);
-  if (dim < 0)
-    return;
-  v1::DimSplit &split = *rule.add_splits();
+  if (dim < 0) return;
+  v1::DimSplit& split = *rule.add_splits();
   split.set_dim(dim);
   split.add_axes("tensor");
 }
 
 // The matrices held as `dtype`, the norm as it is.
-v1::Layout LayoutOf(const std::string &name, v1::DType dtype, int wide_dim,
+v1::Layout LayoutOf(const std::string& name, v1::DType dtype, int wide_dim,
                     int shared_dim) {
   v1::Layout layout;
   layout.set_name(name);
@@ -148,14 +141,14 @@ v1::Layout LayoutOf(const std::string &name, v1::DType dtype, int wide_dim,
 struct Rank {
   std::unique_ptr<Worker> worker;
   v1::RankLayout layout;
-  std::shared_ptr<SharedBytes> memory; // of a trainer
+  std::shared_ptr<SharedBytes> memory;  // of a trainer
 };
 
 // Two nodes of two agents. The trainer's two ranks are one agent of each node,
 // the engine's two replicas are the nodes: matrices cross inside an agent,
 // inside a node and between nodes; "shared" is passed on inside a node.
 class CastRig {
-public:
+ public:
   CastRig(v1::DType own, v1::DType trained, v1::DType served)
       : model_(Model(own)), trained_(trained), served_(served) {
     REQUIRE_OK_AND_ASSIGN(
@@ -167,9 +160,8 @@ public:
              LayoutOf("rows", trained, 0, 0), v1::STORAGE_LENT);
     Register("engine", {0, 1, 2, 3}, {{"data", 2}, {"tensor", 2}},
              LayoutOf("columns", served, 1, -1), v1::STORAGE_ARENA);
-    for (const int agent : {0, 2})
-      trainer_.push_back(Attach(agent, "trainer"));
-    for (Rank &rank : trainer_) {
+    for (const int agent : {0, 2}) trainer_.push_back(Attach(agent, "trainer"));
+    for (Rank& rank : trainer_) {
       REQUIRE_OK_AND_ASSIGN(rank.memory, rank.worker->Lend(kModel, "trainer"));
     }
     for (int agent = 0; agent < 4; ++agent) {
@@ -179,21 +171,20 @@ public:
 
   // Returns the version.
   uint64_t WriteStep(int64_t step) {
-    for (Rank &rank : trainer_) {
+    for (Rank& rank : trainer_) {
       REQUIRE_OK(rank.worker->BeginWrite(kModel, "trainer"));
       ForEachElement(
           model_, rank.layout, rank.memory->data(),
-          [&](int64_t tensor, int64_t flat, v1::DType dtype, std::byte *at) {
+          [&](int64_t tensor, int64_t flat, v1::DType dtype, std::byte* at) {
             const uint32_t value = Written(dtype, step, tensor, flat);
             std::memcpy(at, &value, dtype == v1::DTYPE_BF16 ? 2 : 4);
           });
     }
     uint64_t version = 0;
-    for (Rank &rank : trainer_) {
+    for (Rank& rank : trainer_) {
       REQUIRE_OK_AND_ASSIGN(const uint64_t ended,
                             rank.worker->EndWrite(kModel, "trainer", step));
-      if (ended != 0)
-        version = ended;
+      if (ended != 0) version = ended;
     }
     return version;
   }
@@ -206,7 +197,7 @@ public:
     return cluster_->client().Sync(request);
   }
 
-  absl::Status Verify(const std::string &against) {
+  absl::Status Verify(const std::string& against) {
     v1::VerifyRequest request;
     request.set_model(kModel);
     request.set_placement("engine");
@@ -217,15 +208,15 @@ public:
   // Looks at every element of the engine; returns how many there are.
   int64_t CheckEngine(uint64_t version, int64_t step) {
     int64_t elements = 0, wrong = 0;
-    for (Rank &rank : engine_) {
+    for (Rank& rank : engine_) {
       REQUIRE_OK_AND_ASSIGN(const auto pin,
                             rank.worker->Pin(kModel, "engine", version));
       // Only read.
-      auto *buffer = const_cast<std::byte *>(pin->data());
+      auto* buffer = const_cast<std::byte*>(pin->data());
       ForEachElement(
           model_, rank.layout, buffer,
           [&](int64_t tensor, int64_t flat, v1::DType dtype,
-              const std::byte *at) {
+              const std::byte* at) {
             const bool norm = model_.tensors(tensor).name() == "norm";
             const v1::DType from = norm ? v1::DTYPE_F32 : trained_;
             const v1::DType to = norm ? v1::DTYPE_F32 : served_;
@@ -240,9 +231,9 @@ public:
     return elements;
   }
 
-private:
-  void Register(const std::string &placement, const std::vector<int> &agents,
-                const std::vector<std::pair<std::string, int64_t>> &axes,
+ private:
+  void Register(const std::string& placement, const std::vector<int>& agents,
+                const std::vector<std::pair<std::string, int64_t>>& axes,
                 v1::Layout layout, v1::Storage storage) {
     v1::RegisterPlacementRequest request;
     request.set_model(kModel);
@@ -253,7 +244,7 @@ private:
     REQUIRE_OK(cluster_->client().RegisterPlacement(request));
   }
 
-  Rank Attach(int agent, const std::string &placement) {
+  Rank Attach(int agent, const std::string& placement) {
     Rank rank;
     REQUIRE_OK_AND_ASSIGN(rank.worker, cluster_->Attach(agent, placement));
     REQUIRE_OK_AND_ASSIGN(const v1::GetPlacementResponse described,
@@ -300,5 +291,5 @@ TEST_CASE("an engine gets the trainer's values cast, whoever is wider",
   }
 }
 
-} // namespace
-} // namespace sluice::testing
+}  // namespace
+}  // namespace sluice::testing
