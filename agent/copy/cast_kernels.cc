@@ -8,9 +8,9 @@
 #define SLUICE_INLINE __attribute__((always_inline)) inline
 
 #if defined(__x86_64__)
-#define SLUICE_AVX2 __attribute__((target("avx2,f16c")))
+#define SLUICE_AVX2 __attribute__((target("avx2")))
 #define SLUICE_AVX512 \
-  __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl")))
+  __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl")))
 #endif
 
 namespace sluice::agent::copy_internal {
@@ -176,10 +176,9 @@ SLUICE_DEFINE_CAST(CastAvx512, SLUICE_AVX512)
 #undef SLUICE_DEFINE_CAST
 
 #if defined(__x86_64__)
-// What the loops need beyond what Isa stands for.
-bool HasAvx2() { return __builtin_cpu_supports("f16c"); }
+// What the loops need beyond what Isa::kAvx512 stands for.
 bool HasAvx512() {
-  return HasAvx2() && __builtin_cpu_supports("avx512bw") &&
+  return __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 }
@@ -189,7 +188,7 @@ template <typename From, typename To>
 CastFunction Choose(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx512 && HasAvx512()) return CastAvx512<From, To>;
-  if (isa >= Isa::kAvx2 && HasAvx2()) return CastAvx2<From, To>;
+  if (isa >= Isa::kAvx2) return CastAvx2<From, To>;
 #endif
   static_cast<void>(isa);
   return CastPortable<From, To>;
