@@ -1,5 +1,6 @@
 #include "presets/model_presets.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "common/dtype.h"
 #include "common/json_strict.h"
+#include "common/layout_pattern.h"
 #include "common/status_macros.h"
 #include "presets/preset_table.h"
 
@@ -172,6 +174,48 @@ class Expander {
   ModelPreset& out_;
 };
 
+// Makes the matrices of a model, but for those to keep, quantised where its
+// variable asks for it.
+absl::Status ReadQuantisation(const json& section, ModelPreset& out) {
+  JsonObject object(section, "model, quantisation");
+  std::string variable, dtype;
+  Shape block;
+  std::vector<std::string> kept;
+  for (const absl::string_view key : {"when", "dtype", "block"}) {
+    SLUICE_RETURN_IF_ERROR(object.Require(key));
+  }
+  SLUICE_RETURN_IF_ERROR(object.ReadString("when", variable));
+  SLUICE_RETURN_IF_ERROR(object.ReadString("dtype", dtype));
+  SLUICE_RETURN_IF_ERROR(object.ReadInts("block", block));
+  SLUICE_RETURN_IF_ERROR(object.ReadStrings("keep", kept));
+  SLUICE_RETURN_IF_ERROR(object.CheckNoOthers());
+  const auto asked = out.variables.find(variable);
+  if (asked == out.variables.end()) {
+    return object.Error(
+        "when", absl::StrCat("\"", variable, "\": expected a variable"));
+  }
+  const absl::StatusOr<DType> parsed = ParseDType(dtype);
+  if (!parsed.ok()) return object.Error("dtype", parsed.status().message());
+  std::vector<NamePattern> patterns;
+  for (const std::string& pattern : kept) {
+    SLUICE_ASSIGN_OR_RETURN(patterns.emplace_back(),
+                            NamePattern::Parse(pattern));
+  }
+  if (asked->second == 0) return absl::OkStatus();
+  for (TensorSpec& tensor : out.model.tensors) {
+    if (tensor.shape.size() != block.size()) continue;
+    if (std::any_of(patterns.begin(), patterns.end(),
+                    [&](const NamePattern& pattern) {
+                      return pattern.Match(tensor.name).has_value();
+                    })) {
+      continue;
+    }
+    tensor.dtype = *parsed;
+    tensor.block = block;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadVariables(JsonObject& root, const Variables& overrides,
                            Variables& out) {
   SLUICE_RETURN_IF_ERROR(root.Require("variables"));
@@ -215,11 +259,15 @@ absl::StatusOr<ModelPreset> ParseModelPreset(absl::string_view text,
   root.Find("variables");
   root.Find("tensors");
   root.Find("aliases");
+  const json* quantisation = root.Find("quantisation");
   SLUICE_RETURN_IF_ERROR(root.CheckNoOthers());
   absl::StatusOr<DType> parsed = ParseDType(dtype);
   if (!parsed.ok()) return root.Error("dtype", parsed.status().message());
   SLUICE_RETURN_IF_ERROR(ReadVariables(root, overrides, out.variables));
   SLUICE_RETURN_IF_ERROR(Expander(*parsed, out).AddList(root, {}));
+  if (quantisation != nullptr) {
+    SLUICE_RETURN_IF_ERROR(ReadQuantisation(*quantisation, out));
+  }
   if (const json* aliases = root.Find("aliases"); aliases != nullptr) {
     for (const auto& [alias, canonical] : aliases->items()) {
       if (!aliases->is_object() || !canonical.is_string()) {

@@ -109,6 +109,66 @@ TEST_CASE("variables may be overridden", "[presets]") {
              StatusIs(absl::StatusCode::kNotFound, "qwen3-30b-a3b"));
 }
 
+TEST_CASE("checkpoints in FP8 are described with their blocks where asked",
+          "[presets]") {
+  const auto tensor = [](const ModelPreset& preset, const std::string& name) {
+    for (const TensorSpec& spec : preset.model.tensors) {
+      if (spec.name == name) return spec;
+    }
+    FAIL("no tensor " << name);
+    return TensorSpec{};
+  };
+  for (const char* model : {"deepseek-v3", "kimi-k2"}) {
+    CAPTURE(model);
+    REQUIRE_OK_AND_ASSIGN(const ModelPreset trained,
+                          FindModelPreset(model, {{"num_hidden_layers", 4}}));
+    REQUIRE_OK_AND_ASSIGN(
+        const ModelPreset stored,
+        FindModelPreset(model, {{"num_hidden_layers", 4}, {"fp8", 1}}));
+    REQUIRE(trained.model.tensors.size() == stored.model.tensors.size());
+    const std::string layer = "model.layers.3.";
+    for (const char* name :
+         {"self_attn.o_proj.weight", "mlp.experts.7.down_proj.weight",
+          "mlp.shared_experts.up_proj.weight"}) {
+      CHECK(tensor(trained, layer + name).dtype == DType::kBF16);
+      CHECK(tensor(trained, layer + name).block.empty());
+      CHECK(tensor(stored, layer + name).dtype == DType::kF8E4M3);
+      CHECK(tensor(stored, layer + name).block == Shape{128, 128});
+    }
+    for (const std::string& name :
+         {std::string("lm_head.weight"), std::string("model.norm.weight"),
+          std::string("model.embed_tokens.weight"),
+          layer + "mlp.gate.weight"}) {
+      CHECK(tensor(stored, name) == tensor(trained, name));
+    }
+  }
+}
+
+TEST_CASE("faults in a model's quantisation are named", "[presets]") {
+  const auto parse = [](const std::string& quantisation) {
+    return ParseModelPreset(R"({"name": "m", "dtype": "BF16",
+        "variables": {"q": 1}, "quantisation": )" +
+                            quantisation + R"(, "tensors": [
+          {"name": "a", "shape": [8, 8]}, {"name": "b", "shape": [8]}]})");
+  };
+  REQUIRE_OK_AND_ASSIGN(
+      const ModelPreset good,
+      parse(R"({"when": "q", "dtype": "F8_E4M3", "block": [4, 4]})"));
+  CHECK(good.model.tensors[0].block == Shape{4, 4});
+  CHECK(good.model.tensors[1].block.empty());
+  CHECK_THAT(parse(R"({"when": "p", "dtype": "F8_E4M3", "block": [4, 4]})"),
+             StatusIs(kInvalid, "\"p\""));
+  CHECK_THAT(parse(R"({"when": "q", "dtype": "F9", "block": [4, 4]})"),
+             StatusIs(kInvalid, "F9"));
+  CHECK_THAT(parse(R"({"when": "q", "dtype": "F8_E4M3", "block": [4, 0]})"),
+             StatusIs(kInvalid, "block"));
+  CHECK_THAT(parse(R"({"when": "q", "dtype": "F8_E4M3"})"),
+             StatusIs(kInvalid, "block"));
+  CHECK_THAT(parse(R"({"when": "q", "dtype": "F8_E4M3", "block": [4, 4],
+                       "keep": ["{"]})"),
+             StatusIs(kInvalid));
+}
+
 // Found by tests/fuzz: corpus/model/step_overflows.json.
 TEST_CASE("a step past the end of a repetition does not overflow",
           "[presets]") {

@@ -10,9 +10,10 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/types/span.h"
 #include "common/status_macros.h"
 #include "coordinator/planner/casts.h"
+#include "coordinator/planner/planner_inputs.h"
+#include "coordinator/planner/quantisation.h"
 #include "coordinator/planner/simulation/evaluation.h"
 #include "tools/sluicectl/offline_drawing.h"
 #include "tools/sluicectl/offline_report.h"
@@ -79,19 +80,34 @@ absl::Status Draw(const OfflineOutput& output, const Evaluation& evaluation,
 }
 
 absl::Status Show(Context& context, const OfflineOutput& output,
-                  const std::string& title, const Evaluation& evaluation,
-                  absl::Span<const coordinator::Cast> casts,
+                  const ReportHead& head, const Evaluation& evaluation,
                   const Topology& topology, const LinkTable& links) {
   SLUICE_RETURN_IF_ERROR(Draw(output, evaluation, topology));
   if (context.json()) {
     Context::Print(
-        EvaluationJson(title, evaluation, casts, topology, links)
+        EvaluationJson(head, evaluation, topology, links)
             .dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
         "\n");
   } else {
-    Context::Print(EvaluationText(title, evaluation, casts, topology, links));
+    Context::Print(EvaluationText(head, evaluation, topology, links));
   }
   return absl::OkStatus();
+}
+
+// Of all placements; shards that cut quantisation blocks are planned all the
+// same.
+absl::StatusOr<std::vector<std::string>> Warnings(
+    const coordinator::ReshardInput& input) {
+  SLUICE_ASSIGN_OR_RETURN(
+      std::vector<std::string> warnings,
+      coordinator::QuantisationWarnings(*input.model, input.source));
+  for (const coordinator::PlacementGeometry& to : input.destinations) {
+    SLUICE_ASSIGN_OR_RETURN(
+        const std::vector<std::string> more,
+        coordinator::QuantisationWarnings(*input.model, to));
+    warnings.insert(warnings.end(), more.begin(), more.end());
+  }
+  return warnings;
 }
 
 std::string SideText(const OfflineSide& side) {
@@ -109,13 +125,13 @@ absl::Status PlanReshardOffline(Context& context,
   SLUICE_ASSIGN_OR_RETURN(const Evaluation evaluation,
                           coordinator::simulation::Evaluate(
                               input, patterns, links, output.simulation));
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<coordinator::Cast> casts,
-                          coordinator::CastsOf(input));
-  return Show(
-      context, output,
+  ReportHead head;
+  head.title =
       absl::StrCat(options.asked.model, ": ", SideText(options.asked.from),
-                   " to ", SideText(options.asked.to)),
-      evaluation, casts, input.topology, links);
+                   " to ", SideText(options.asked.to));
+  SLUICE_ASSIGN_OR_RETURN(head.casts, coordinator::CastsOf(input));
+  SLUICE_ASSIGN_OR_RETURN(head.warnings, Warnings(input));
+  return Show(context, output, head, evaluation, input.topology, links);
 }
 
 void DefineOutput(CLI::App& command, OfflineOutput& output) {
@@ -219,8 +235,10 @@ absl::Status PlanBatchOffline(Context& context,
           : options.asked.file;
   return Show(
       context, output,
-      absl::StrCat("samples: ", input.holdings.size(), " tensors, ", what),
-      evaluation, /*casts=*/{}, input.topology, links);
+      {absl::StrCat("samples: ", input.holdings.size(), " tensors, ", what),
+       {},
+       {}},
+      evaluation, input.topology, links);
 }
 
 void AddOfflineCommands(CLI::App& app, Action& chosen) {

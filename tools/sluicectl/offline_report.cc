@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "common/dtype.h"
 #include "common/format.h"
 #include "common/plan.h"
@@ -96,19 +97,21 @@ Json PatternJson(const Evaluation& evaluation, const PatternResult& result) {
 
 }  // namespace
 
-std::string EvaluationText(const std::string& title,
-                           const Evaluation& evaluation,
-                           absl::Span<const Cast> casts,
+std::string EvaluationText(const ReportHead& head, const Evaluation& evaluation,
                            const Topology& topology, const LinkTable& links) {
   std::string text = absl::StrCat(
-      title, "\n", topology.num_ranks(), " ranks on ", NumNodes(topology),
+      head.title, "\n", topology.num_ranks(), " ranks on ", NumNodes(topology),
       " nodes, links ", links.name, "\n", "every plan  at least ",
       HumanBytes(evaluation.lower_bound_bytes),
       " over its most loaded link and ", Seconds(evaluation.bound.seconds));
   if (!evaluation.bound.limit.empty()) {
     absl::StrAppend(&text, " (", evaluation.bound.limit, ")");
   }
-  absl::StrAppend(&text, "\n", CastsText(casts), "\n");
+  absl::StrAppend(&text, "\n", CastsText(head.casts));
+  for (const std::string& warning : head.warnings) {
+    absl::StrAppend(&text, "warning: ", warning, "\n");
+  }
+  text += "\n";
   using console::Align;
   console::Table table({{"pattern"},
                         {"in devices", Align::kRight},
@@ -142,23 +145,23 @@ std::string EvaluationText(const std::string& title,
   return busiest.empty() ? text : text + busiest.Print();
 }
 
-Json EvaluationJson(const std::string& title, const Evaluation& evaluation,
-                    absl::Span<const Cast> casts, const Topology& topology,
-                    const LinkTable& links) {
+Json EvaluationJson(const ReportHead& head, const Evaluation& evaluation,
+                    const Topology& topology, const LinkTable& links) {
   Json patterns = Json::array();
   for (const PatternResult& result : evaluation.patterns) {
     patterns.push_back(PatternJson(evaluation, result));
   }
   Json converted = Json::array();
-  for (const Cast& cast : casts) {
+  for (const Cast& cast : head.casts) {
     converted.push_back({{"placement", cast.placement},
                          {"from", std::string(DTypeName(cast.from))},
                          {"to", std::string(DTypeName(cast.to))},
                          {"wire", std::string(DTypeName(cast.wire))},
                          {"tensors", cast.num_tensors}});
   }
-  return {{"title", title},
+  return {{"title", head.title},
           {"casts", std::move(converted)},
+          {"warnings", head.warnings},
           {"ranks", topology.num_ranks()},
           {"nodes", NumNodes(topology)},
           {"links", links.name},

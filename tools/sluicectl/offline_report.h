@@ -5,8 +5,8 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
-#include "absl/types/span.h"
 #include "common/link_table.h"
 #include "coordinator/planner/casts.h"
 #include "coordinator/planner/planner_inputs.h"
@@ -14,18 +14,23 @@
 
 namespace sluice::ctl {
 
-// What was planned, in words: "qwen3-30b-a3b, megatron_moe pipe=2 to ...".
+// What is said of a plan before its figures.
+struct ReportHead {
+  // What was planned, in words: "qwen3-30b-a3b, megatron_moe pipe=2 to ...".
+  std::string title;
+  std::vector<coordinator::Cast> casts;
+  std::vector<std::string> warnings;
+};
+
 std::string EvaluationText(
-    const std::string& title,
+    const ReportHead& head,
     const coordinator::simulation::Evaluation& evaluation,
-    absl::Span<const coordinator::Cast> casts,
     const coordinator::Topology& topology, const LinkTable& links);
 
 // Bytes and seconds as numbers; docs/planning_cli.md lists the members.
 nlohmann::json EvaluationJson(
-    const std::string& title,
+    const ReportHead& head,
     const coordinator::simulation::Evaluation& evaluation,
-    absl::Span<const coordinator::Cast> casts,
     const coordinator::Topology& topology, const LinkTable& links);
 
 }  // namespace sluice::ctl

@@ -122,6 +122,26 @@ class Offline(unittest.TestCase):
             *(word if word != "vllm" else "huggingface" for word in RESHARD),
             "--to-matrices", "F32"))
 
+    def test_cut_quantisation_blocks_are_warned_of(self):
+        # Over 32 ranks a dense layer of 18,432 rows has 576 each: 4.5 blocks.
+        command = ("plan", "reshard", "--model", "deepseek-v3", "--from",
+                   "huggingface", "--from-mesh", "one=1", "--to", "vllm_moe",
+                   "--to-mesh", "tensor=32", "--to-rank", "8", "--set")
+        stored = "num_hidden_layers=4,n_routed_experts=32,fp8=1"
+        warnings = self.answer(*command, stored)["warnings"]
+        self.assertTrue(any("mlp.gate_proj.weight" in w and "128x128" in w and
+                            "\"to\"" in w for w in warnings), warnings)
+        self.assertFalse([w for w in warnings if "experts.0." in w])
+        result = ctl(*command, stored)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = [line for line in result.stdout.splitlines()
+                 if line.startswith("warning: ")]
+        self.assertEqual([f"warning: {w}" for w in warnings], lines)
+        # As trainers hold it there are no blocks.
+        self.assertEqual(
+            self.answer(*command, stored.replace("fp8=1", "fp8=0"))["warnings"],
+            [])
+
     def test_a_batch_of_a_file(self):
         plan = self.answer("plan", "redistribute", "--batch",
                            self.write("batch.json", BATCH), "--links",
