@@ -15,6 +15,8 @@
 #include "coordinator/planner/reference/sample_split.h"
 #include "coordinator/planner/reference/storage_tracker.h"
 #include "coordinator/planner/reference/tracker_update.h"
+#include "tools/reference_cases/bucket_answers.h"
+#include "tools/reference_cases/dispatch_answers.h"
 #include "tools/reference_cases/rank_answers.h"
 #include "tools/reference_cases/storage_json.h"
 
@@ -31,26 +33,45 @@ absl::StatusOr<Json> AnswerFactors(const Json& question) {
   SLUICE_ASSIGN_OR_RETURN(const auto base, reference::AscendingThreeFactors(n));
   Json out = {{"three_factors_sorted", all},
               {"original_base_order_triples", base}};
-  if (n < 1) return out;
-  SLUICE_ASSIGN_OR_RETURN(const auto primes, reference::PrimeFactors(n));
-  out["prime_factors"] = primes;
+  const auto primes = reference::PrimeFactors(n);
+  if (primes.ok()) {
+    out["prime_factors"] = *primes;
+  } else {
+    out["prime_factors_error"] = primes.status().ToString();
+  }
   return out;
 }
 
+// The states at the question's checkpoints are read at the end, from snapshots
+// taken in between.
 absl::StatusOr<Json> AnswerStorage(const Json& question) {
   SLUICE_ASSIGN_OR_RETURN(StorageTracker storage,
                           StorageTracker::Create(question.at("world_size")));
+  std::vector<reference::StorageSnapshot> snapshots;
   for (const Json& op : question.at("ops")) {
     const std::vector<std::string> ids = ReadIds(op.at("ids"));
     if (op.at("op") == "clear") {
       storage.Clear(ids);
-      continue;
+    } else {
+      const std::string keys[] = {op.at("key")};
+      SLUICE_RETURN_IF_ERROR(storage.Add(Rank(op.at("rank").get<int32_t>()),
+                                         ids, keys, op.at("is_owner")));
     }
-    const std::string keys[] = {op.at("key")};
-    SLUICE_RETURN_IF_ERROR(storage.Add(Rank(op.at("rank").get<int32_t>()), ids,
-                                       keys, op.at("is_owner")));
+    snapshots.push_back(storage.Snapshot());
   }
-  return Json{{"final", WriteStorage(storage.Snapshot())}};
+  Json checkpoints = Json::array();
+  for (const Json& asked : question.value("checkpoints", Json::array())) {
+    const size_t op = asked.at("after_op");
+    if (op >= snapshots.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("checkpoints: after_op: expected one of ",
+                       snapshots.size(), " operations, found ", op));
+    }
+    checkpoints.push_back(
+        {{"after_op", op}, {"state", WriteStorage(snapshots[op])}});
+  }
+  return Json{{"checkpoints", std::move(checkpoints)},
+              {"final", WriteStorage(storage.Snapshot())}};
 }
 
 absl::StatusOr<Json> AnswerGatherScatter(const Json& question) {
@@ -64,6 +85,8 @@ absl::StatusOr<Json> AnswerGatherScatter(const Json& question) {
               {"tracker_after", WriteStorage(storage.Snapshot())}};
 }
 
+// With the job that wants the samples (`job`, as of a call of topic dispatch,
+// and `ids_by_data`, what each data index wants) also the storage after it.
 absl::StatusOr<Json> AnswerBroadcast(const Json& question) {
   SLUICE_ASSIGN_OR_RETURN(StorageTracker storage,
                           ReadStorage(question.at("tracker")));
@@ -75,26 +98,58 @@ absl::StatusOr<Json> AnswerBroadcast(const Json& question) {
     sizes.resize(static_cast<size_t>(step.stage) + 1);
     ++sizes.back();
   }
-  return Json{{"plan", WriteSteps(plan)}, {"stage_sizes", sizes}};
+  Json out = {{"plan", WriteSteps(plan)}, {"stage_sizes", sizes}};
+  if (!question.contains("job")) return out;
+  SLUICE_ASSIGN_OR_RETURN(const reference::Workers workers,
+                          ReadWorkers(question["job"]));
+  std::vector<std::vector<std::string>> wanted;
+  for (const Json& ids : question.at("ids_by_data")) {
+    wanted.push_back(ReadIds(ids));
+  }
+  const std::vector<std::string> keys = question.at("keys");
+  SLUICE_RETURN_IF_ERROR(
+      reference::ApplyBroadcast(workers, wanted, keys, storage));
+  out["tracker_after"] = WriteStorage(storage.Snapshot());
+  return out;
 }
 
+bool IsBalanced(const Json& question) {
+  return question.value("rule", "reference") == "balanced";
+}
+
+absl::StatusOr<Json> AnswerAllocation(const Json& question) {
+  const std::vector<int64_t> values = question.at("values");
+  const int64_t capacity = question.at("capacity");
+  const int32_t min_groups = question.at("min_groups");
+  if (IsBalanced(question)) {
+    SLUICE_ASSIGN_OR_RETURN(
+        const reference::SampleSplit split,
+        reference::SplitSamples(
+            values, {min_groups, capacity, reference::SplitRule::kBalanced}));
+    return Json{{"groups", split.groups}};
+  }
+  SLUICE_ASSIGN_OR_RETURN(const auto groups, reference::FirstFitDecreasing(
+                                                 values, capacity, min_groups));
+  return Json{{"groups", groups}};
+}
+
+absl::StatusOr<Json> AnswerPartition(const Json& question) {
+  const std::vector<int64_t> values = question.at("nums");
+  const int32_t k = question.at("k");
+  const int32_t min_size = question.at("min_size");
+  SLUICE_ASSIGN_OR_RETURN(
+      const auto runs,
+      IsBalanced(question)
+          ? reference::LeastDifferencePartition(values, k, min_size)
+          : reference::MinDifferencePartition(values, k, min_size));
+  return Json{{"partitions", runs}};
+}
+
+// "rule": "balanced" asks for Sluice's own division.
 absl::StatusOr<Json> AnswerDatapack(const Json& question) {
   const std::string fn = question.at("fn");
-  if (fn == "ffd_allocate") {
-    const std::vector<int64_t> values = question.at("values");
-    SLUICE_ASSIGN_OR_RETURN(
-        const auto groups,
-        reference::FirstFitDecreasing(values, question.at("capacity"),
-                                      question.at("min_groups")));
-    return Json{{"groups", groups}};
-  }
-  if (fn == "min_abs_diff_partition") {
-    const std::vector<int64_t> values = question.at("nums");
-    SLUICE_ASSIGN_OR_RETURN(const auto runs, reference::MinDifferencePartition(
-                                                 values, question.at("k"),
-                                                 question.at("min_size")));
-    return Json{{"partitions", runs}};
-  }
+  if (fn == "ffd_allocate") return AnswerAllocation(question);
+  if (fn == "min_abs_diff_partition") return AnswerPartition(question);
   if (fn == "reorder_to_balanced_batches") {
     const std::vector<int64_t> values = question.at("seqlens");
     SLUICE_ASSIGN_OR_RETURN(const reference::BalancedBatches batches,
@@ -109,7 +164,7 @@ absl::StatusOr<Json> AnswerDatapack(const Json& question) {
                    fn, "\""));
 }
 
-// "rule": "balanced" asks for Sluice's own division.
+// "rule" as of datapack.
 absl::StatusOr<Json> AnswerSplit(const Json& question) {
   std::vector<reference::KeyLengths> keys;
   for (const Json& entry : question.at("seqlens")) {
@@ -120,15 +175,14 @@ absl::StatusOr<Json> AnswerSplit(const Json& question) {
   if (question.value("mode", "by_tokens") == "by_count") {
     lengths.assign(lengths.size(), 1);
   }
-  const bool balanced = question.value("rule", "reference") == "balanced";
   SLUICE_ASSIGN_OR_RETURN(
       const reference::SampleSplit split,
       reference::SplitSamples(
           lengths,
           {question.at("n_mbs"),
            question.value("max_tokens_per_mb", reference::kNoTokenLimit),
-           balanced ? reference::SplitRule::kBalanced
-                    : reference::SplitRule::kReference}));
+           IsBalanced(question) ? reference::SplitRule::kBalanced
+                                : reference::SplitRule::kReference}));
   const std::vector<Json> ids = question.at("ids");
   if (ids.size() != lengths.size()) {
     return absl::InvalidArgumentError(
@@ -166,9 +220,11 @@ constexpr Topic kTopics[] = {
     {"bcast", AnswerBroadcast},
     {"datapack", AnswerDatapack},
     {"split", AnswerSplit},
+    {"dispatch", AnswerDispatch},
     {"rank_mapping", AnswerRankMapping},
     {"rank_mapping_hep", AnswerRankMapping},
     {"sync_groups", AnswerSyncGroups},
+    {"bucketer", AnswerBucketer},
 };
 
 }  // namespace

@@ -16,7 +16,8 @@
 namespace sluice::reference_cases {
 
 // The topics there are: topology, grid, factors, storage, gather_scatter,
-// bcast, datapack, split, rank_mapping, rank_mapping_hep, sync_groups.
+// bcast, datapack, split, dispatch, rank_mapping, rank_mapping_hep,
+// sync_groups, bucketer.
 std::vector<std::string> Topics();
 
 // Returns the answer's members.

@@ -142,10 +142,9 @@ RankMappingInput ReadMappingInput(const Json& question) {
                            ? reference::RegroupType::kAllGather
                            : reference::RegroupType::kAllToAll;
   GpuNumbers numbers;
-  if (question.contains("src_gpus") && question.contains("dst_gpus")) {
-    input.source_gpus = numbers.Read(question["src_gpus"]);
-    input.destination_gpus = numbers.Read(question["dst_gpus"]);
-  }
+  input.source_gpus = numbers.Read(question.value("src_gpus", Json::array()));
+  input.destination_gpus =
+      numbers.Read(question.value("dst_gpus", Json::array()));
   if (!question.contains("src_local_param_ranks")) return input;
   const Json& ranks = question["src_local_param_ranks"];
   for (size_t a = 0; a < ranks.size(); ++a) {
@@ -178,14 +177,17 @@ void AddOrder(const std::string& stage, const SenderMapping& mapping,
   const std::vector<reference::SourceActor> actors =
       input.actors.empty() ? reference::MegatronActors(input.source)
                            : input.actors;
-  std::vector<int32_t> data_ranks;
+  std::vector<int32_t> data_ranks, in_order;
   for (const reference::Fanout& fanout : mapping) {
+    in_order.push_back(fanout.sender);
     data_ranks.push_back(actors[static_cast<size_t>(fanout.sender)].data_rank);
   }
   const std::vector<int32_t> senders =
       reference::SendersInTurns(mapping, data_ranks);
   out[stage + "_sorted_senders"] = senders;
   out[stage + "_sync_groups"] = reference::SplitSyncGroups(mapping, senders);
+  out[stage + "_sync_groups_in_order"] =
+      reference::SplitSyncGroups(mapping, in_order);
 }
 
 }  // namespace
@@ -238,6 +240,12 @@ absl::StatusOr<Json> AnswerGrid(const Json& question) {
     const bool nccl = group.backend == reference::GroupBackend::kNccl;
     created.push_back({group.ranks, nccl ? "nccl" : "gloo"});
   }
+  Json globals = Json::array();  // by topology rank
+  Json back = Json::array();
+  for (int32_t r = 0; r < grid.topology().world_size(); ++r) {
+    globals.push_back(grid.GlobalRank(r));
+    back.push_back(grid.TopologyRank(grid.GlobalRank(r)));
+  }
   Json views = Json::array();
   for (int32_t r = -1; r < grid.topology().world_size(); ++r) {
     SLUICE_ASSIGN_OR_RETURN(Json view, ViewOf(grid, r));
@@ -249,6 +257,8 @@ absl::StatusOr<Json> AnswerGrid(const Json& question) {
               {"pipe_groups", grid.topology().CommLists("pipe")},
               {"model_groups", grid.topology().CommLists("tensor")},
               {"created_groups", std::move(created)},
+              {"global_ranks", std::move(globals)},
+              {"topology_ranks", std::move(back)},
               {"per_rank", std::move(views)}};
 }
 
@@ -275,6 +285,11 @@ absl::StatusOr<Json> AnswerRankMapping(const Json& question) {
   };
   AddOrder("stage1", mapping.stage1, input, out);
   if (input.variant == reference::MappingVariant::kHyperExpert) {
+    const reference::SourceSizes& from = input.source;
+    const reference::DestinationSizes& to = input.destination;
+    out["ep_num_mapping"] = static_cast<double>(to.expert) / from.expert;
+    out["hep_num_mapping"] = static_cast<double>(to.expert * to.tensor) /
+                             (from.expert * from.tensor);
     out["routed"] = WriteMapping(mapping.routed);
     AddOrder("routed", mapping.routed, input, out);
   }

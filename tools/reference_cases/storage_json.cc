@@ -11,21 +11,17 @@ namespace sluice::reference_cases {
 namespace {
 
 using coordinator::reference::CollectiveStep;
+using coordinator::reference::ProcessTopology;
 using coordinator::reference::RedistributionRequest;
 using coordinator::reference::RedistributionSteps;
 using coordinator::reference::StorageSnapshot;
 using coordinator::reference::StorageState;
 using coordinator::reference::StorageTracker;
+using coordinator::reference::Workers;
 
 // No id of the vectors starts with a zero byte.
 constexpr char kInteger = '\0';
 constexpr uint64_t kSign = uint64_t{1} << 63;
-
-Json WriteRanks(const std::vector<Rank>& ranks) {
-  Json written = Json::array();
-  for (const Rank rank : ranks) written.push_back(rank.value());
-  return written;
-}
 
 Json WriteSamples(const RedistributionSteps& plan,
                   const std::vector<int32_t>& samples) {
@@ -63,6 +59,12 @@ Json WriteStep(const RedistributionSteps& plan, const CollectiveStep& step) {
 }
 
 }  // namespace
+
+Json WriteRanks(absl::Span<const Rank> ranks) {
+  Json written = Json::array();
+  for (const Rank rank : ranks) written.push_back(rank.value());
+  return written;
+}
 
 std::string ReadId(const Json& id) {
   if (id.is_string()) return id.get<std::string>();
@@ -132,7 +134,7 @@ absl::StatusOr<StorageTracker> ReadStorage(const Json& state) {
   return storage;
 }
 
-Json WriteStorage(const StorageSnapshot& storage, bool sort_keys) {
+Json WriteStorage(const StorageSnapshot& storage) {
   const StorageState state = storage.State();
   Json storages = Json::array();
   for (const auto& held : state.storages) {
@@ -145,9 +147,7 @@ Json WriteStorage(const StorageSnapshot& storage, bool sort_keys) {
   for (const auto& [id, key, rank] : state.owners) {
     owners.push_back({WriteId(id), key, rank.value()});
   }
-  Json written = {{"storages", std::move(storages)},
-                  {"owners", std::move(owners)}};
-  return sort_keys ? SortKeys(std::move(written)) : written;
+  return {{"storages", std::move(storages)}, {"owners", std::move(owners)}};
 }
 
 Json SortKeys(Json state) {
@@ -155,6 +155,19 @@ Json SortKeys(Json state) {
     for (Json& entry : held) std::sort(entry.at(1).begin(), entry.at(1).end());
   }
   return state;
+}
+
+std::vector<Rank> ReadRanks(const Json& ranks) {
+  std::vector<Rank> read;
+  for (const Json& rank : ranks) read.emplace_back(rank.get<int32_t>());
+  return read;
+}
+
+absl::StatusOr<Workers> ReadWorkers(const Json& job) {
+  SLUICE_ASSIGN_OR_RETURN(
+      ProcessTopology topology,
+      ProcessTopology::Create(job.at("axes"), job.at("dims")));
+  return Workers{std::move(topology), ReadRanks(job.at("rank_to_worker"))};
 }
 
 RedistributionRequest ReadRequest(const Json& golden) {

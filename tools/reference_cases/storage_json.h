@@ -11,8 +11,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "common/ids.h"
 #include "coordinator/planner/reference/redistribution.h"
 #include "coordinator/planner/reference/storage_tracker.h"
+#include "coordinator/planner/reference/tracker_update.h"
 
 namespace sluice::reference_cases {
 
@@ -29,11 +31,14 @@ Json WriteIds(absl::Span<const std::string> ids);
 
 absl::StatusOr<coordinator::reference::StorageTracker> ReadStorage(
     const Json& state);
-// `sort_keys`: without the order in which a rank got its keys.
-Json WriteStorage(const coordinator::reference::StorageSnapshot& storage,
-                  bool sort_keys = false);
-// Sorts the keys in a state of the vectors.
+Json WriteStorage(const coordinator::reference::StorageSnapshot& storage);
+// Returns a written state without the order in which a rank got its keys.
 Json SortKeys(Json state);
+
+std::vector<Rank> ReadRanks(const Json& ranks);
+Json WriteRanks(absl::Span<const Rank> ranks);
+// The job of `axes`, `dims` and `rank_to_worker`.
+absl::StatusOr<coordinator::reference::Workers> ReadWorkers(const Json& job);
 
 // A request of the topics gather_scatter and bcast.
 coordinator::reference::RedistributionRequest ReadRequest(const Json& golden);

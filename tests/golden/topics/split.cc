@@ -1,34 +1,43 @@
 // Topic split.
 
 #include <algorithm>
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "coordinator/planner/reference/datapack.h"
 #include "coordinator/planner/reference/largest_differencing.h"
 #include "coordinator/planner/reference/sample_split.h"
+#include "tests/golden/ask.h"
 #include "tests/golden/topics.h"
 
 namespace sluice::golden {
 namespace {
 
 namespace reference = coordinator::reference;
-using reference::KeyLengths;
-using reference::SampleSplit;
+using reference::Groups;
 
-template <typename T>
-std::vector<T> InNewOrder(const SampleSplit& split, const std::vector<T>& all) {
-  std::vector<T> picked;
-  for (const int32_t i : split.forward) {
-    picked.push_back(all[static_cast<size_t>(i)]);
+// The groups' members by their place in the batch.
+Groups GroupsOf(const Json& answer) {
+  const std::vector<int32_t> forward = answer.at("forward_indices");
+  Groups groups;
+  for (const auto& [first, last] :
+       answer.at("partitions").get<reference::Runs>()) {
+    groups.emplace_back(forward.begin() + first, forward.begin() + last);
+  }
+  return groups;
+}
+
+Json InNewOrder(const Json& answer, const Json& all) {
+  Json picked = Json::array();
+  for (const size_t i : answer.at("forward_indices")) {
+    picked.push_back(all.at(i));
   }
   return picked;
 }
 
-Json SumsAndSizes(const SampleSplit& split,
-                  const std::vector<int64_t>& lengths) {
+Json SumsAndSizes(const Groups& groups, const std::vector<int64_t>& lengths) {
   std::vector<std::vector<int64_t>> all;
-  for (const std::vector<int32_t>& group : split.groups) {
+  for (const std::vector<int32_t>& group : groups) {
     all.push_back({reference::LargestSum({group}, lengths),
                    static_cast<int64_t>(group.size())});
   }
@@ -36,92 +45,56 @@ Json SumsAndSizes(const SampleSplit& split,
   return all;
 }
 
-void CompareSplit(const SampleSplit& split, const std::vector<int64_t>& lengths,
-                  CaseCheck& check) {
-  const Json& golden = check.golden();
-  const std::vector<std::string> ids = golden.at("ids");
-  std::vector<size_t> sizes;
-  Json group_ids = Json::array();
-  for (const std::vector<int32_t>& group : split.groups) {
-    sizes.push_back(group.size());
-    Json& of_group = group_ids.emplace_back(Json::array());
-    for (const int32_t i : group) {
-      of_group.push_back(ids[static_cast<size_t>(i)]);
-    }
-  }
-  check.Equal("forward_indices", golden.at("forward_indices"), split.forward);
-  check.Equal("backward_indices", golden.at("backward_indices"),
-              split.backward);
-  check.Equal("sizes", golden.at("sizes"), sizes);
-  check.Equal("partitions", golden.at("partitions"), split.partitions);
-  check.Equal("group_ids", golden.at("group_ids"), group_ids);
-  check.Equal("group_sum_size_multiset", golden.at("group_sum_size_multiset"),
-              SumsAndSizes(split, lengths));
-}
-
 // The same batch for as many data-parallel indices.
-void CompareDispatch(const std::vector<int64_t>& lengths, CaseCheck& check) {
+void CompareDispatch(CaseCheck& check) {
   const Json& golden = check.golden();
   if (!golden.contains("dispatch")) return;
-  const absl::StatusOr<SampleSplit> split = reference::SplitSamples(
-      lengths, {golden.at("n_mbs"), reference::kNoTokenLimit,
-                reference::SplitRule::kReference});
-  if (!check.Ok("dispatch", split.status())) return;
+  Json question = golden;
+  question.erase("max_tokens_per_mb");
+  const absl::StatusOr<Json> answer = Ask("split", question);
+  if (!check.Ok("dispatch", answer.status())) return;
   const Json& expected = golden["dispatch"];
-  check.Equal(
-      "dispatch.buf_indices_out", expected.at("buf_indices_out"),
-      InNewOrder(*split,
-                 expected.at("buf_indices_in").get<std::vector<int64_t>>()));
-  check.Equal(
-      "dispatch.ids_out", expected.at("ids_out"),
-      InNewOrder(*split, golden.at("ids").get<std::vector<std::string>>()));
+  check.Equal("dispatch.buf_indices_out", expected.at("buf_indices_out"),
+              InNewOrder(*answer, expected.at("buf_indices_in")));
+  check.Equal("dispatch.ids_out", expected.at("ids_out"),
+              InNewOrder(*answer, golden.at("ids")));
   check.Equal("dispatch.partitions", expected.at("partitions"),
-              split->partitions);
+              answer->at("partitions"));
 }
 
 // The default is never worse, and better where largest differencing is.
-void CompareBalance(const SampleSplit& split,
-                    const std::vector<int64_t>& lengths, CaseCheck& check) {
-  const Json& golden = check.golden();
-  const auto balanced = reference::SplitSamples(
-      lengths, {golden.at("n_mbs"), golden.at("max_tokens_per_mb"),
-                reference::SplitRule::kBalanced});
+void CompareBalance(const Groups& groups, const std::vector<int64_t>& lengths,
+                    CaseCheck& check) {
+  Json question = check.golden();
+  question["rule"] = "balanced";
+  const absl::StatusOr<Json> balanced = Ask("split", question);
   const auto other = reference::LargestDifferencing(
-      lengths, static_cast<int32_t>(split.groups.size()));
+      lengths, static_cast<int32_t>(groups.size()));
   if (!check.Ok("balanced", balanced.status()) ||
       !check.Ok("differencing", other.status())) {
     return;
   }
   check.Equal("largest sum of the default division",
-              std::min(reference::LargestSum(split.groups, lengths),
+              std::min(reference::LargestSum(groups, lengths),
                        reference::LargestSum(*other, lengths)),
-              reference::LargestSum(balanced->groups, lengths));
+              reference::LargestSum(GroupsOf(*balanced), lengths));
 }
 
 }  // namespace
 
 void CheckSplit(CaseCheck& check) {
+  const std::optional<Json> answer = AnswerToCase("split", check);
+  if (!answer.has_value()) return;
   const Json& golden = check.golden();
-  std::vector<KeyLengths> keys;
-  for (const Json& entry : golden.at("seqlens")) {
-    keys.push_back({entry.at(0), entry.at(1)});
-  }
-  const absl::StatusOr<size_t> key = reference::SplitKey(keys);
-  if (!check.Ok("split_key", key.status())) return;
-  std::vector<int64_t> lengths = reference::SampleLengths(keys[*key]);
-  if (golden.at("mode") == "by_count") {
-    lengths.assign(lengths.size(), 1);
-  }
-  const absl::StatusOr<SampleSplit> split = reference::SplitSamples(
-      lengths, {golden.at("n_mbs"), golden.at("max_tokens_per_mb"),
-                reference::SplitRule::kReference});
-  if (check.ExpectsRefusal()) return check.Refused(split.status());
-  if (!check.Ok("split", split.status())) return;
-  check.Equal("split_key", golden.at("split_key"), keys[*key].key);
-  check.Equal("lens", golden.at("lens"), lengths);
-  CompareSplit(*split, lengths, check);
-  CompareDispatch(lengths, check);
-  CompareBalance(*split, lengths, check);
+  CompareMembers({"split_key", "lens", "forward_indices", "backward_indices",
+                  "sizes", "partitions", "group_ids"},
+                 golden, *answer, check);
+  const std::vector<int64_t> lengths = answer->at("lens");
+  const Groups groups = GroupsOf(*answer);
+  check.Equal("group_sum_size_multiset", golden.at("group_sum_size_multiset"),
+              SumsAndSizes(groups, lengths));
+  CompareDispatch(check);
+  CompareBalance(groups, lengths, check);
 }
 
 }  // namespace sluice::golden
