@@ -125,8 +125,9 @@ class Offline(unittest.TestCase):
     def test_cut_quantisation_blocks_are_warned_of(self):
         # Over 32 ranks a dense layer of 18,432 rows has 576 each: 4.5 blocks.
         command = ("plan", "reshard", "--model", "deepseek-v3", "--from",
-                   "huggingface", "--from-mesh", "one=1", "--to", "vllm_moe",
-                   "--to-mesh", "tensor=32", "--to-rank", "8", "--set")
+                   "megatron_moe", "--from-mesh", "tensor=1", "--to",
+                   "vllm_moe", "--to-mesh", "tensor=32", "--to-rank", "8",
+                   "--set")
         stored = "num_hidden_layers=4,n_routed_experts=32,fp8=1"
         warnings = self.answer(*command, stored)["warnings"]
         self.assertTrue(any("mlp.gate_proj.weight" in w and "128x128" in w and

@@ -33,8 +33,10 @@ class Topology(unittest.TestCase):
 
     def same(self, expected, found):
         """Equal, but for what a recorded call asks beside its answers."""
-        if isinstance(found, list) and found and "tracker_after_outputs" in \
-                found[0]:
+        calls = (isinstance(found, list) and found and
+                 isinstance(found[0], dict) and
+                 "tracker_after_outputs" in found[0])
+        if calls:
             self.assertEqual(len(expected), len(found))
             for recorded, call in zip(expected, found):
                 if "right" not in recorded:
