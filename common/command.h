@@ -135,9 +135,9 @@ using CommandBody =
                  ReadDigestsCommand, ClearSamplesCommand, EventAck,
                  VersionAssignedCommand>;
 
-// Every command but EventAck is answered by exactly one CommandResult. A
-// command repeated under the same (epoch, id) is answered again, not executed
-// again. Prepare with an unknown digest and no part is answered NOT_FOUND.
+// Every command but EventAck is answered by exactly one CommandResult; an
+// Execute that is carried out, by the operation's vote or stop. A command
+// repeated under the same (epoch, id) is answered again, not executed again. Prepare with an unknown digest and no part is answered NOT_FOUND.
 struct Command {
   CommandId id;
   Epoch epoch;

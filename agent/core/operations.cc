@@ -164,12 +164,15 @@ void Abort(CoreState& state, Operation& operation, const absl::Status& reason) {
 void OnExecute(CoreState& state, const Command& command, OperationId id) {
   Operation* operation = state.operations.Find(id);
   absl::Status outcome;
-  if (operation == nullptr) {
-    outcome = NotKnown(state, id);
-  } else if (operation->state == OperationState::kPrepared) {
+  if (operation != nullptr && operation->state == OperationState::kPrepared) {
     operation->state = OperationState::kRunning;
     operation->deadline_at = state.now + operation->deadline;
     state.out.Add(StartExecution{id});
+    AnswerLater(state, command.epoch, command.id);
+    return;
+  }
+  if (operation == nullptr) {
+    outcome = NotKnown(state, id);
   } else if (operation->state != OperationState::kRunning &&
              operation->state != OperationState::kVoted) {
     outcome = WrongState(state, *operation, "executed");

@@ -167,4 +167,8 @@ void Answer(CoreState& state, Epoch epoch, CommandId id,
   state.out.Tell(CommandResult{id, outcome});
 }
 
+void AnswerLater(CoreState& state, Epoch epoch, CommandId id) {
+  state.log.Answer(epoch, id, absl::OkStatus());
+}
+
 }  // namespace sluice::agent

@@ -91,6 +91,13 @@ void AgentRegistry::Send(Rank rank, CommandBody body) {
   }
 }
 
+void AgentRegistry::ExecuteAnswered(Rank rank, OperationId operation) {
+  Get(rank)->outbox.Drop<ExecuteCommand>(
+      [operation](const ExecuteCommand& execute) {
+        return execute.operation == operation;
+      });
+}
+
 std::optional<Command> AgentRegistry::Answered(Rank rank, CommandId id) {
   return Get(rank)->outbox.Answered(id);
 }

@@ -92,6 +92,8 @@ class AgentRegistry {
   // Sends a command, or keeps it until the agent is reachable. Without effect
   // on a lost agent.
   void Send(Rank rank, CommandBody body);
+  // The operation's vote or stop came from `rank`: its Execute is answered.
+  void ExecuteAnswered(Rank rank, OperationId operation);
   // Takes out the command that a result answers; nullopt if none waits.
   std::optional<Command> Answered(Rank rank, CommandId id);
   // Whether this event is a repetition; if so its ack is repeated.

@@ -81,6 +81,7 @@ void OperationTracker::MarkStopped(Operation& op, Participant& participant) {
 }
 
 void OperationTracker::OnStopped(Rank rank, OperationId id) {
+  d_.agents.ExecuteAnswered(rank, id);
   Operation* op = FindRunning(id);
   Participant* participant = op == nullptr ? nullptr : op->Find(rank);
   if (participant == nullptr) {

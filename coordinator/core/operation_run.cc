@@ -138,6 +138,7 @@ void OperationTracker::OnProgress(Rank rank, const ProgressEvent& progress) {
 }
 
 void OperationTracker::OnVote(Rank rank, const VoteEvent& vote) {
+  d_.agents.ExecuteAnswered(rank, vote.operation);
   Operation* op = FindRunning(vote.operation);
   Participant* participant = op == nullptr ? nullptr : op->Find(rank);
   if (participant == nullptr || participant->voted ||

@@ -65,6 +65,19 @@ TEST_CASE("a sync fills the copy that is not published and the commit flips",
   CHECK(t.agent.Inventory().operations.empty());
 }
 
+TEST_CASE("an execute is answered by the vote, a repeated one by itself",
+          "[agent][core]") {
+  Synced t;
+  REQUIRE_OK(t.AskPrepare());
+  const Effects started = t.agent.Send(ExecuteCommand{kSync});
+  const CommandId id = t.agent.last_command();
+  CHECK_FALSE(started.ResultOf(id).has_value());
+  const Effects again = t.agent.SendAgain(id, ExecuteCommand{kSync});
+  CHECK(again.Of<StartExecution>().empty());
+  CHECK(again.ResultOf(id) == absl::OkStatus());
+  CHECK_THAT(t.Done().Told<VoteEvent>().at(0).outcome, IsOk());
+}
+
 TEST_CASE("a part is sent once and named by its digest", "[agent][core]") {
   Synced t;
   PrepareCommand prepare = testing::Prepare(kSync, t.src, {t.dst}, Version(2));

@@ -88,8 +88,11 @@ std::vector<AgentEvent> FakeAgent::OnCommand(const Command& command) {
   // Inventory and digests come before the result, the rest after it.
   const bool first = std::holds_alternative<WelcomeCommand>(command.body) ||
                      std::holds_alternative<ReadDigestsCommand>(command.body);
-  events.insert(first ? events.end() : events.begin(),
-                Event(CommandResult{command.id, outcome}));
+  // The vote answers an Execute.
+  if (!outcome.ok() || !std::holds_alternative<ExecuteCommand>(command.body)) {
+    events.insert(first ? events.end() : events.begin(),
+                  Event(CommandResult{command.id, outcome}));
+  }
   if (std::holds_alternative<WelcomeCommand>(command.body)) {
     for (const OperationId id : undecided) events.push_back(Event(Vote(id)));
   }
