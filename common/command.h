@@ -137,7 +137,8 @@ using CommandBody =
 
 // Every command but EventAck is answered by exactly one CommandResult; an
 // Execute that is carried out, by the operation's vote or stop. A command
-// repeated under the same (epoch, id) is answered again, not executed again. Prepare with an unknown digest and no part is answered NOT_FOUND.
+// repeated under the same (epoch, id) is answered again, not executed again.
+// Prepare with an unknown digest and no part is answered NOT_FOUND.
 struct Command {
   CommandId id;
   Epoch epoch;

@@ -34,8 +34,9 @@ bool IsNew(CoreState& state, const Command& command);
 void Answer(CoreState& state, Epoch epoch, CommandId id,
             const absl::Status& outcome);
 
-// As Answer with OK, but the answer is an event that is sure to follow (the vote
-// or stop of an operation): a message less. A repeated command is answered.
+// As Answer with OK, but the answer is an event that is sure to follow (the
+// vote or stop of an operation): a message less. A repeated command is
+// answered.
 void AnswerLater(CoreState& state, Epoch epoch, CommandId id);
 
 }  // namespace sluice::agent

@@ -182,6 +182,27 @@ void Device::End(OperationId id, Execution& execution, absl::Status status,
       });
 }
 
+// A transfer to this agent that can go on, at random.
+Device::Progress Device::MoveAny(Execution& execution, absl::Status* error,
+                                 Rank* blamed) {
+  std::vector<const Transfer*> open;
+  for (const Transfer& transfer : execution.order.part->transfers) {
+    if (transfer.destination == self_ &&
+        execution.landed.count(transfer.id) == 0) {
+      open.push_back(&transfer);
+    }
+  }
+  Progress progress = Progress::kBlocked;
+  while (!open.empty() && progress == Progress::kBlocked) {
+    const size_t pick = static_cast<size_t>(
+        d_.world.random.Below(static_cast<int64_t>(open.size())));
+    *blamed = open[pick]->source;
+    progress = Move(execution, *open[pick], error);
+    open.erase(open.begin() + static_cast<ptrdiff_t>(pick));
+  }
+  return progress;
+}
+
 void Device::Work(OperationId id) {
   Execution* execution = Find(id);
   if (execution == nullptr || execution->ended) return;
@@ -191,25 +212,10 @@ void Device::Work(OperationId id) {
     return;
   }
   d_.world.At(Moment::kCopying, d_.process.name());
-  // 1. A transfer to this agent that can go on, at random.
-  std::vector<const Transfer*> open;
-  for (const Transfer& transfer : execution->order.part->transfers) {
-    if (transfer.destination == self_ &&
-        execution->landed.count(transfer.id) == 0) {
-      open.push_back(&transfer);
-    }
-  }
   absl::Status error;
   Rank blamed = kNoRank;
-  Progress progress = Progress::kBlocked;
-  while (!open.empty() && progress == Progress::kBlocked) {
-    const size_t pick = static_cast<size_t>(
-        d_.world.random.Below(static_cast<int64_t>(open.size())));
-    blamed = open[pick]->source;
-    progress = Move(*execution, *open[pick], &error);
-    open.erase(open.begin() + static_cast<ptrdiff_t>(pick));
-  }
-  // 2. All have landed, and all sends have arrived: complete.
+  Progress progress = MoveAny(*execution, &error, &blamed);
+  // All have landed, and all sends have arrived: complete.
   const size_t wanted = static_cast<size_t>(std::count_if(
       execution->order.part->transfers.begin(),
       execution->order.part->transfers.end(),
@@ -221,7 +227,7 @@ void Device::Work(OperationId id) {
       return;
     }
   }
-  // 3. An error, or nothing moved for too long.
+  // An error, or nothing moved for too long.
   const absl::Time now = d_.world.scheduler.now();
   if (progress == Progress::kMoved) execution->last_progress = now;
   if (progress == Progress::kBlocked &&

@@ -107,7 +107,8 @@ class Device {
   void WorkLater(OperationId id);
   void End(OperationId id, Execution& execution, absl::Status status,
            Rank blamed);
-  // Moves a few bytes of one transfer to this agent.
+  // Moves a few bytes of one transfer to this agent: of any, or of this one.
+  Progress MoveAny(Execution& execution, absl::Status* error, Rank* blamed);
   Progress Move(Execution& execution, const Transfer& transfer,
                 absl::Status* error);
   Progress Open(Execution& execution, const Transfer& transfer,

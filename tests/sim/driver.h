@@ -97,6 +97,7 @@ class Driver : public Process {
   void FinalSync();
   void FinalLook();
   void FinalLocate();
+  void LocateAll(const std::vector<std::string>& ids);
   void FinalClear();
   void FinalRemove(size_t index);
   void CheckLocations(const coordinator::LocateReply& reply);

@@ -140,23 +140,27 @@ void Driver::FinalLocate() {
                                      " was put and is not located");
           }
         }
-        if (all->empty()) {
-          FinalRemove(0);
-          return;
+        LocateAll(*all);
+      });
+}
+
+void Driver::LocateAll(const std::vector<std::string>& ids) {
+  if (ids.empty()) {
+    FinalRemove(0);
+    return;
+  }
+  Do(
+      "locate", -1,
+      [ids](coordinator::CallId call, const std::string&) {
+        return coordinator::LocateRequest{call, ids, {}};
+      },
+      [this](absl::Status status, const coordinator::ReplyBody& body) {
+        if (status.ok()) {
+          CheckLocations(std::get<coordinator::LocateReply>(body));
+        } else {
+          world_.history.Violation("locate: ", status.ToString());
         }
-        Do(
-            "locate", -1,
-            [all](coordinator::CallId call, const std::string&) {
-              return coordinator::LocateRequest{call, *all, {}};
-            },
-            [this](absl::Status status, const coordinator::ReplyBody& body) {
-              if (status.ok()) {
-                CheckLocations(std::get<coordinator::LocateReply>(body));
-              } else {
-                world_.history.Violation("locate: ", status.ToString());
-              }
-              FinalClear();
-            });
+        FinalClear();
       });
 }
 

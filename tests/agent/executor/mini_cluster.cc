@@ -218,6 +218,65 @@ void MiniCluster::Fill(const BoundPiece& piece) {
   });
 }
 
+BoundPiece& MiniCluster::AddPiece(BoundTransfer& side,
+                                  const TestTransfer::Tensor& tensor,
+                                  const Box& box) {
+  BoundPiece& piece = side.pieces.emplace_back();
+  piece.tensor = tensor.name;
+  piece.mix = MixTensor(tensor.name);
+  piece.dtype = tensor.dtype;
+  piece.shape = tensor.shape;
+  piece.box = box;
+  side.bytes += box.num_elements() * ByteSize(tensor.dtype);
+  return piece;
+}
+
+void MiniCluster::BindSource(const TestTransfer& t,
+                             const TestTransfer::Tensor& tensor,
+                             BoundTransfer& bound) {
+  if (!t.reads_after.has_value()) {
+    Agent& from = *agents_[t.source];
+    for (const Box& box : RandomCuts(tensor.box)) {
+      BoundPiece& piece = AddPiece(bound, tensor, box);
+      piece.source =
+          NewPlace(piece, tensor.at_source, from.source, from.source_used);
+      Fill(piece);
+    }
+    return;
+  }
+  // Wherever the first transfer puts the box.
+  for (const auto& earlier : requests_[t.source].transfers) {
+    if (earlier.id != *t.reads_after) continue;
+    for (const auto& piece : earlier.pieces) {
+      const auto common = piece.box.Intersect(tensor.box);
+      if (piece.tensor != tensor.name || !common) continue;
+      AddPiece(bound, tensor, *common).source =
+          PlaceOfPart(piece.destinations.front(), piece.box, *common);
+    }
+  }
+}
+
+void MiniCluster::BindDestination(const TestTransfer& t,
+                                  const TestTransfer::Tensor& tensor,
+                                  absl::Span<BoundPiece> local,
+                                  BoundTransfer& receiving) {
+  Agent& to = *agents_[t.destination];
+  const int copies = random_() % 4 == 0 ? 2 : 1;
+  const auto place = [&](BoundPiece& piece) {
+    for (int copy = 0; copy < copies; ++copy) {
+      piece.destinations.push_back(NewPlace(
+          piece, tensor.at_destination, to.destination, to.destination_used));
+    }
+  };
+  if (t.source == t.destination) {
+    for (BoundPiece& piece : local) place(piece);
+    return;
+  }
+  for (const Box& box : RandomCuts(tensor.box)) {
+    place(AddPiece(receiving, tensor, box));
+  }
+}
+
 void MiniCluster::BindOne(const TestTransfer& t) {
   BoundTransfer bound;
   bound.id = t.id;
@@ -229,58 +288,12 @@ void MiniCluster::BindOne(const TestTransfer& t) {
                    ? LinkClass::kSameNode
                    : LinkClass::kBetweenNodes;
   BoundTransfer receiving = bound;
-  Agent& from = *agents_[t.source];
-  Agent& to = *agents_[t.destination];
-  const auto add = [](BoundTransfer& side, const TestTransfer::Tensor& tensor,
-                      const Box& box) -> BoundPiece& {
-    BoundPiece& piece = side.pieces.emplace_back();
-    piece.tensor = tensor.name;
-    piece.mix = MixTensor(tensor.name);
-    piece.dtype = tensor.dtype;
-    piece.shape = tensor.shape;
-    piece.box = box;
-    side.bytes += box.num_elements() * ByteSize(tensor.dtype);
-    return piece;
-  };
   for (const auto& tensor : t.tensors) {
     const size_t first = bound.pieces.size();
-    if (t.reads_after.has_value()) {
-      // Wherever the first transfer puts the box.
-      for (const auto& earlier : requests_[t.source].transfers) {
-        if (earlier.id != *t.reads_after) continue;
-        for (const auto& piece : earlier.pieces) {
-          const auto common = piece.box.Intersect(tensor.box);
-          if (piece.tensor != tensor.name || !common) continue;
-          add(bound, tensor, *common).source =
-              PlaceOfPart(piece.destinations.front(), piece.box, *common);
-        }
-      }
-    } else {
-      for (const Box& box : RandomCuts(tensor.box)) {
-        BoundPiece& piece = add(bound, tensor, box);
-        piece.source =
-            NewPlace(piece, tensor.at_source, from.source, from.source_used);
-        Fill(piece);
-      }
-    }
+    BindSource(t, tensor, bound);
     // A transfer inside one agent has one list of pieces.
-    const int copies = random_() % 4 == 0 ? 2 : 1;
-    std::vector<Box> cuts = RandomCuts(tensor.box);
-    if (t.source == t.destination) {
-      cuts.clear();
-      for (size_t i = first; i < bound.pieces.size(); ++i) {
-        cuts.push_back(bound.pieces[i].box);
-      }
-    }
-    for (size_t i = 0; i < cuts.size(); ++i) {
-      BoundPiece& piece = t.source == t.destination
-                              ? bound.pieces[first + i]
-                              : add(receiving, tensor, cuts[i]);
-      for (int copy = 0; copy < copies; ++copy) {
-        piece.destinations.push_back(NewPlace(
-            piece, tensor.at_destination, to.destination, to.destination_used));
-      }
-    }
+    BindDestination(t, tensor, absl::MakeSpan(bound.pieces).subspan(first),
+                    receiving);
   }
   requests_[t.source].transfers.push_back(bound);
   if (t.source != t.destination) {

@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "agent/executor_interface.h"
 #include "agent/transfer_executor.h"
 #include "common/clock.h"
@@ -101,6 +102,15 @@ class MiniCluster {
                       int64_t& used);
   std::vector<Box> RandomCuts(const Box& box);
   void BindOne(const TestTransfer& transfer);
+  static BoundPiece& AddPiece(BoundTransfer& side,
+                              const TestTransfer::Tensor& tensor,
+                              const Box& box);
+  void BindSource(const TestTransfer& t, const TestTransfer::Tensor& tensor,
+                  BoundTransfer& bound);
+  // `local`: the tensor's pieces at the source.
+  void BindDestination(const TestTransfer& t,
+                       const TestTransfer::Tensor& tensor,
+                       absl::Span<BoundPiece> local, BoundTransfer& receiving);
   void Fill(const BoundPiece& piece);
   std::vector<std::byte> Expected(int rank) const;
 

@@ -39,26 +39,6 @@ void CheckNothingLeft(CoreWorld& world) {
   }
 }
 
-TEST_CASE("a vote, or a stop, answers the execute: it is not sent again",
-          "[core][faults]") {
-  CoreWorld world;
-  MakeLoaded(world);
-  FakeAgent& agent = world.Agent("a2");
-  SECTION("voted") { CHECK_OK(world.StatusOf(StartSync(world))); }
-  SECTION("stopped") {
-    agent.votes = false;
-    const CallId sync = StartSync(world);
-    world.KillAgent("a0");
-    world.Advance(absl::Seconds(3));
-    CHECK_THAT(world.StatusOf(sync),
-               StatusIs(absl::StatusCode::kUnavailable, "a0"));
-  }
-  REQUIRE(agent.Received<ExecuteCommand>().size() == 1);
-  world.Disconnect("a2");
-  world.Connect("a2");
-  CHECK(agent.Received<ExecuteCommand>().size() == 1);
-}
-
 TEST_CASE("an agent killed at any command of a sync", "[core][faults]") {
   // The victim is killed when it gets the command (it is not acted on).
   struct Case {

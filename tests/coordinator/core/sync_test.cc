@@ -297,6 +297,26 @@ TEST_CASE("only replicas with the newest version are read", "[core]") {
   CHECK(world.Agent("a0").Published("reference") == Version(1));
 }
 
+TEST_CASE("a vote, or a stop, answers the execute: it is not sent again",
+          "[core]") {
+  CoreWorld world;
+  MakeLoaded(world);
+  FakeAgent& agent = world.Agent("a2");
+  SECTION("voted") { CHECK_OK(world.StatusOf(StartSync(world))); }
+  SECTION("stopped") {
+    agent.votes = false;
+    const CallId sync = StartSync(world);
+    world.KillAgent("a0");
+    world.Advance(absl::Seconds(3));
+    CHECK_THAT(world.StatusOf(sync),
+               StatusIs(absl::StatusCode::kUnavailable, "a0"));
+  }
+  REQUIRE(agent.Received<ExecuteCommand>().size() == 1);
+  world.Disconnect("a2");
+  world.Connect("a2");
+  CHECK(agent.Received<ExecuteCommand>().size() == 1);
+}
+
 TEST_CASE("operations on one placement run one after the other", "[core]") {
   CoreWorld world;
   MakeLoaded(world);
