@@ -321,7 +321,7 @@ TEST_CASE("presets hold for sizes that do not divide", "[layout][preset]") {
     CHECK_OK(CheckLayout(model, Preset("vllm", variables),
                          MakeMesh({{"data", 2}, axes[2]})));
     CHECK_OK(CheckLayout(model, Preset("huggingface", variables),
-                         MakeMesh({{"one", 1}})));
+                         MakeMesh({{"data", 1}})));
   }
 }
 

@@ -75,7 +75,7 @@ std::vector<Case> Cases() {
   const std::string dense = "pipe=4,data=2,tensor=8";
   const std::string ep8 = "pipe=2,data=4,context=1,tensor=4";
   return {
-      {"qwen2.5-1.5b", {}, "huggingface", {}, "one=1"},
+      {"qwen2.5-1.5b", {}, "huggingface", {}, "data=2"},
       {"qwen2.5-1.5b", {}, "megatron", {}, "pipe=2,data=2,tensor=2"},
       {"qwen2.5-1.5b", {}, "vllm", {}, "data=2,tensor=4"},
       {"qwen2.5-1.5b", {}, "fsdp", {}, "data=2,shard=8"},

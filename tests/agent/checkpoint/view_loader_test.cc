@@ -184,7 +184,7 @@ TEST_CASE("parameters of another type are cast as they are loaded", "[load]") {
 TEST_CASE("a load reports its progress and can be cancelled", "[load]") {
   Loaded loaded(SmallOptions());
   const Layout layout = loaded.Preset("huggingface");
-  const Mesh mesh = MakeMesh({{"one", 1}});
+  const Mesh mesh = MakeMesh({{"data", 1}});
   REQUIRE_OK_AND_ASSIGN(const RankLayout rank,
                         ExpandLayout(loaded.made.model, layout, mesh, 0));
   std::vector<uint8_t> buffer(static_cast<size_t>(rank.buffer_bytes));
@@ -218,7 +218,7 @@ TEST_CASE("a model unlike the files is refused before a byte is written",
           "[load]") {
   Loaded loaded(SmallOptions());
   const Layout layout = loaded.Preset("huggingface");
-  const Mesh mesh = MakeMesh({{"one", 1}});
+  const Mesh mesh = MakeMesh({{"data", 1}});
   const auto load = [&](const ModelSpec& model, size_t missing_bytes = 0) {
     REQUIRE_OK_AND_ASSIGN(const RankLayout rank,
                           ExpandLayout(model, layout, mesh, 0));
@@ -251,7 +251,7 @@ TEST_CASE("views that do not fit are refused", "[load]") {
   const Layout layout = loaded.Preset("huggingface");
   REQUIRE_OK_AND_ASSIGN(
       const RankLayout good,
-      ExpandLayout(loaded.made.model, layout, MakeMesh({{"one", 1}}), 0));
+      ExpandLayout(loaded.made.model, layout, MakeMesh({{"data", 1}}), 0));
   std::vector<uint8_t> buffer(static_cast<size_t>(good.buffer_bytes));
   const auto load = [&](const RankLayout& rank) {
     return LoadViews(*loaded.checkpoint, loaded.made.model, rank,

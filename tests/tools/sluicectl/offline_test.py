@@ -99,6 +99,15 @@ class Offline(unittest.TestCase):
         gathered = plan["patterns"][1]
         self.assertGreater(gathered["seconds"], direct["seconds"])
 
+    def test_a_checkpoint_as_it_is_stored_is_a_source(self):
+        plan = self.answer(
+            "plan", "reshard", "--model", "qwen2.5-1.5b", "--from",
+            "huggingface", "--from-mesh", "data=1", "--to", "vllm",
+            "--to-mesh", "tensor=2", "--to-rank", "1")
+        # All leaves the one rank that has it.
+        self.assertEqual(plan["ranks"], 3)
+        self.assertEqual(plan["patterns"][0]["byte_ratio"], 1)
+
     def test_a_reshard_says_what_it_casts(self):
         plain = self.answer(*RESHARD, "--links", self.links)
         self.assertEqual(plain["casts"], [])

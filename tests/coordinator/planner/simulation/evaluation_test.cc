@@ -12,34 +12,27 @@
 #include "coordinator/planner/simulation/pattern_plans.h"
 #include "coordinator/planner/simulation/time_bound.h"
 #include "tests/coordinator/planner/planner_builders.h"
+#include "tests/coordinator/planner/simulation/small_links.h"
 #include "tests/support/status_matchers.h"
 
 namespace sluice::coordinator::simulation {
 namespace {
 
+using ::sluice::testing::ClusterOf;
 using ::sluice::testing::Held;
 using ::sluice::testing::MakeMesh;
 using ::sluice::testing::MakeReshard;
 using ::sluice::testing::OneTensor;
 using ::sluice::testing::Ranks;
+using ::sluice::testing::SmallLinks;
 using ::sluice::testing::SplitOf;
 using ::sluice::testing::StatusIs;
 
 // Nodes of 2 ranks with a card each.
-LinkTable SmallTable() {
-  LinkTable table;
-  table.ranks_per_node = 2;
-  table.cards_per_node = 2;
-  table.device_copy_rate = 1000;
-  table.rank_rate = 90;
-  table.card_rate = 10;
-  return table;
-}
+LinkTable SmallTable() { return SmallLinks(2, /*rank_rate=*/90); }
 
 Topology Cluster(int32_t num_ranks) {
-  const absl::StatusOr<Topology> topology = TopologyOf(SmallTable(), num_ranks);
-  REQUIRE(topology.ok());
-  return *topology;
+  return ClusterOf(SmallTable(), num_ranks);
 }
 
 // 8 x 4 elements of 4 bytes = 128 bytes, rows over ranks 0 and 1 (node 0), to

@@ -6,30 +6,27 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "tests/coordinator/planner/simulation/small_links.h"
 #include "tests/support/status_matchers.h"
 
 namespace sluice::coordinator::simulation {
 namespace {
 
+using ::sluice::testing::ClusterOf;
+using ::sluice::testing::SmallLinks;
 using ::sluice::testing::StatusIs;
 
 // Nodes of 4 ranks and 2 cards.
 LinkTable SmallTable() {
-  LinkTable table;
-  table.ranks_per_node = 4;
-  table.cards_per_node = 2;
-  table.device_copy_rate = 1000;
-  table.rank_rate = 100;
-  table.card_rate = 10;
+  LinkTable table = SmallLinks(4, /*rank_rate=*/100);
   table.node_latency = 1;
   table.network_latency = 2;
   return table;
 }
 
 LinkGraph GraphOf(const LinkTable& table, int32_t num_ranks) {
-  const absl::StatusOr<Topology> topology = TopologyOf(table, num_ranks);
-  REQUIRE(topology.ok());
-  absl::StatusOr<LinkGraph> graph = LinkGraph::Create(*topology, table);
+  absl::StatusOr<LinkGraph> graph =
+      LinkGraph::Create(ClusterOf(table, num_ranks), table);
   REQUIRE(graph.ok());
   return *std::move(graph);
 }

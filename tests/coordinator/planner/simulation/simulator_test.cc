@@ -11,29 +11,18 @@
 #include "absl/status/statusor.h"
 #include "common/ids.h"
 #include "coordinator/planner/simulation/link_graph.h"
+#include "tests/coordinator/planner/simulation/small_links.h"
 #include "tests/support/status_matchers.h"
 
 namespace sluice::coordinator::simulation {
 namespace {
 
+using ::sluice::testing::ClusterOf;
+using ::sluice::testing::SmallLinks;
 using ::sluice::testing::StatusIs;
 
 // Nodes of 2 ranks with a card each.
-LinkTable SmallTable() {
-  LinkTable table;
-  table.ranks_per_node = 2;
-  table.cards_per_node = 2;
-  table.device_copy_rate = 1000;
-  table.rank_rate = 100;
-  table.card_rate = 10;
-  return table;
-}
-
-Topology Cluster(const LinkTable& table, int32_t num_ranks) {
-  const absl::StatusOr<Topology> topology = TopologyOf(table, num_ranks);
-  REQUIRE(topology.ok());
-  return *topology;
-}
+LinkTable SmallTable() { return SmallLinks(2, /*rank_rate=*/100); }
 
 void AddTransfer(TransferPlan& plan, const Topology& topology, int32_t source,
                  int32_t destination, int64_t bytes,
@@ -63,7 +52,7 @@ TEST_CASE("a transfer takes its latency and its bytes over the slowest link",
   LinkTable table = SmallTable();
   table.node_latency = 1;
   table.network_latency = 2;
-  const Topology topology = Cluster(table, 4);
+  const Topology topology = ClusterOf(table, 4);
   TransferPlan plan;
   AddTransfer(plan, topology, 0, 0, 500);  // 0.5 s
   AddTransfer(plan, topology, 0, 1, 300);  // 1 s + 3 s
@@ -84,7 +73,7 @@ TEST_CASE("a transfer takes its latency and its bytes over the slowest link",
 TEST_CASE("transfers into one card share it, and the rest speeds up",
           "[planner]") {
   const LinkTable table = SmallTable();
-  const Topology topology = Cluster(table, 6);
+  const Topology topology = ClusterOf(table, 6);
   TransferPlan plan;
   AddTransfer(plan, topology, 0, 4, 50);   // 5 B/s to 10 s
   AddTransfer(plan, topology, 2, 4, 100);  // 5 B/s to 10 s, then 10 B/s
@@ -95,7 +84,7 @@ TEST_CASE("transfers into one card share it, and the rest speeds up",
 
 TEST_CASE("a relay starts when all of what it reads is there", "[planner]") {
   const LinkTable table = SmallTable();
-  const Topology topology = Cluster(table, 4);
+  const Topology topology = ClusterOf(table, 4);
   TransferPlan plan;
   AddTransfer(plan, topology, 0, 2, 100);     // 10 s
   AddTransfer(plan, topology, 2, 3, 200, 0);  // 2 s more
@@ -107,7 +96,7 @@ TEST_CASE("a relay starts when all of what it reads is there", "[planner]") {
 TEST_CASE("a rank works with all its peers at once, unless told otherwise",
           "[planner]") {
   const LinkTable table = SmallTable();
-  const Topology topology = Cluster(table, 8);
+  const Topology topology = ClusterOf(table, 8);
   TransferPlan plan;
   for (const int32_t source : {2, 4, 6}) {
     AddTransfer(plan, topology, source, 0, 100);
@@ -131,7 +120,7 @@ TEST_CASE("a rank works with all its peers at once, unless told otherwise",
 
 TEST_CASE("two peers work in plan order, a window at a time", "[planner]") {
   const LinkTable table = SmallTable();
-  const Topology topology = Cluster(table, 4);
+  const Topology topology = ClusterOf(table, 4);
   TransferPlan plan;
   for (int i = 0; i < 3; ++i) AddTransfer(plan, topology, 2, 0, 100);
   SimulationOptions options;
@@ -149,7 +138,7 @@ TEST_CASE("two peers work in plan order, a window at a time", "[planner]") {
 TEST_CASE("what waits for its bytes does not hold up what does not",
           "[planner]") {
   const LinkTable table = SmallTable();
-  const Topology topology = Cluster(table, 6);
+  const Topology topology = ClusterOf(table, 6);
   TransferPlan plan;
   AddTransfer(plan, topology, 0, 2, 200);     // 20 s
   AddTransfer(plan, topology, 2, 4, 100, 0);  // waits
@@ -165,7 +154,7 @@ TEST_CASE("an oversubscribed switch is the slowest link", "[planner]") {
   LinkTable table = SmallTable();
   table.nodes_per_switch = 1;
   table.oversubscription = 4;  // 2 cards of 10 over 4: 5 B/s
-  const Topology topology = Cluster(table, 4);
+  const Topology topology = ClusterOf(table, 4);
   TransferPlan plan;
   AddTransfer(plan, topology, 0, 2, 100);
   AddTransfer(plan, topology, 1, 3, 100);
@@ -297,7 +286,7 @@ TEST_CASE("a random plan takes as long as in small steps of time",
   table.rank_rate = 40;
   table.node_latency = 1;
   table.network_latency = 3;
-  const Topology topology = Cluster(table, 6);
+  const Topology topology = ClusterOf(table, 6);
   for (uint32_t seed = 1; seed <= 5; ++seed) {
     CAPTURE(seed);
     const TransferPlan plan = RandomPlan(topology, 24, seed);
@@ -313,7 +302,7 @@ TEST_CASE("shares found now and then say nearly what exact ones say",
           "[planner]") {
   LinkTable table = SmallTable();
   table.network_latency = 0.01;
-  const Topology topology = Cluster(table, 32);
+  const Topology topology = ClusterOf(table, 32);
   const TransferPlan plan = RandomPlan(topology, 2000, 7);
   const SimulationResult exact = Run(plan, topology, table);
   SimulationOptions options;
@@ -331,7 +320,7 @@ TEST_CASE("4,096 ranks that all send alike take as long as one", "[planner]") {
   table.ranks_per_node = table.cards_per_node = 8;
   constexpr int32_t kRanks = 4096;
   constexpr int32_t kMessages = 32;
-  const Topology topology = Cluster(table, kRanks);
+  const Topology topology = ClusterOf(table, kRanks);
   TransferPlan plan;
   for (int32_t m = 0; m < kMessages; ++m) {
     for (int32_t r = 0; r < kRanks; ++r) {
@@ -345,7 +334,7 @@ TEST_CASE("4,096 ranks that all send alike take as long as one", "[planner]") {
 
 TEST_CASE("the same plan takes the same time to the last bit", "[planner]") {
   const LinkTable table = SmallTable();
-  const Topology topology = Cluster(table, 16);
+  const Topology topology = ClusterOf(table, 16);
   const TransferPlan plan = RandomPlan(topology, 300, 3);
   const SimulationResult a = Run(plan, topology, table);
   const SimulationResult b = Run(plan, topology, table);
@@ -358,7 +347,7 @@ TEST_CASE("the same plan takes the same time to the last bit", "[planner]") {
 
 TEST_CASE("plans that make no sense are refused", "[planner]") {
   const LinkTable table = SmallTable();
-  const Topology topology = Cluster(table, 4);
+  const Topology topology = ClusterOf(table, 4);
   TransferPlan plan;
   AddTransfer(plan, topology, 0, 1, 10);
   AddTransfer(plan, topology, 1, 2, 10);
