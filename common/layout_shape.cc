@@ -131,6 +131,21 @@ absl::StatusOr<std::optional<ParamShape>> CheckedSize(
       kMaxParamBytes, " bytes"));
 }
 
+// Adds the extents of a fused member along `fuse_dim`; those along the others
+// have to agree (returns the first that does not, else nullopt).
+std::optional<size_t> AddExtents(const Shape& extents, size_t fuse_dim,
+                                 std::optional<Shape>& whole) {
+  if (!whole.has_value()) {
+    whole = extents;
+    return std::nullopt;
+  }
+  for (size_t d = 0; d < extents.size(); ++d) {
+    if (d != fuse_dim && extents[d] != (*whole)[d]) return d;
+  }
+  (*whole)[fuse_dim] += extents[fuse_dim];
+  return std::nullopt;
+}
+
 }  // namespace
 
 absl::StatusOr<std::optional<ParamShape>> ResolvedLayout::ShapeOf(
@@ -144,7 +159,6 @@ absl::StatusOr<std::optional<ParamShape>> ResolvedLayout::ShapeOf(
     if (flat.shape[0] == 0) return std::optional<ParamShape>();
     return CheckedSize(pattern, std::move(flat));
   }
-  // Fused: the extents along fuse_dim add up, the others agree.
   const bool fused = first.rule->fuse_index >= 0;
   const auto fuse_dim = static_cast<size_t>(first.rule->fuse_dim);
   const int64_t groups = std::max<int64_t>(first.rule->interleave, 1);
@@ -162,20 +176,14 @@ absl::StatusOr<std::optional<ParamShape>> ResolvedLayout::ShapeOf(
     }
     const Shape& extents = places.back().extents;
     group_sizes.push_back(fused ? c.shape[fuse_dim] / groups : 0);
-    if (!whole.has_value()) {
-      whole = extents;
-      continue;
-    }
-    for (size_t d = 0; d < extents.size(); ++d) {
-      if (d == fuse_dim || extents[d] == (*whole)[d]) continue;
+    if (const auto d = AddExtents(extents, fuse_dim, whole); d.has_value()) {
       return absl::InvalidArgumentError(
           absl::StrCat("local parameter \"", pattern.instances[0].name,
                        "\": fused members \"", first.rule->pattern, "\" and \"",
-                       c.rule->pattern, "\" have ", (*whole)[d], " and ",
-                       extents[d], " elements in dimension ", d, " on rank ",
+                       c.rule->pattern, "\" have ", (*whole)[*d], " and ",
+                       extents[*d], " elements in dimension ", *d, " on rank ",
                        mesh_->ranks[static_cast<size_t>(mesh_index)].value()));
     }
-    (*whole)[fuse_dim] += extents[fuse_dim];
   }
   if (!whole.has_value()) return std::optional<ParamShape>();
   ParamShape out;

@@ -40,6 +40,23 @@ SampleBlock SampleArena::FirstFit(int64_t bytes) {
   return {};
 }
 
+SampleBlock SampleArena::FromNew(int64_t bytes,
+                                 std::map<BufferId, Segment>& made) {
+  int64_t room = buffers_->free_bytes();
+  for (auto& [id, segment] : made) {
+    const SampleBlock block = TakeFrom(segment, id, bytes);
+    if (block.bytes > 0) return block;
+    room -= segment.bytes;
+  }
+  const int64_t segment_bytes = std::max(bytes, std::min(segment_bytes_, room));
+  if (segment_bytes > room) return {};
+  const BufferId id = buffers_->NewId();
+  Segment& segment = made[id];
+  segment.bytes = segment_bytes;
+  segment.free.emplace(0, segment_bytes);
+  return TakeFrom(segment, id, bytes);
+}
+
 absl::StatusOr<std::vector<SampleBlockPtr>> SampleArena::Allocate(
     absl::Span<const int64_t> sizes, Outbox& out) {
   // 1. Take what fits into segments; cut the rest out of new ones, which are
@@ -47,30 +64,15 @@ absl::StatusOr<std::vector<SampleBlockPtr>> SampleArena::Allocate(
   std::vector<SampleBlock> taken;
   std::map<BufferId, Segment> made;
   int64_t needed = 0;
-  int64_t made_bytes = 0;
   bool fits = true;
   for (const int64_t size : sizes) {
     const int64_t bytes = RoundUp(size);
     needed += bytes;
     if (!fits) continue;
     SampleBlock block = FirstFit(bytes);
-    for (auto it = made.begin(); it != made.end() && block.bytes == 0; ++it) {
-      block = TakeFrom(it->second, it->first, bytes);
-    }
-    if (block.bytes == 0) {
-      const int64_t room = buffers_->free_bytes() - made_bytes;
-      const int64_t segment_bytes =
-          std::max(bytes, std::min(segment_bytes_, room));
-      fits = segment_bytes <= room;
-      if (!fits) continue;
-      made_bytes += segment_bytes;
-      const BufferId id = buffers_->NewId();
-      Segment& segment = made[id];
-      segment.bytes = segment_bytes;
-      segment.free.emplace(0, segment_bytes);
-      block = TakeFrom(segment, id, bytes);
-    }
-    taken.push_back(block);
+    if (block.bytes == 0) block = FromNew(bytes, made);
+    fits = block.bytes > 0;
+    if (fits) taken.push_back(block);
   }
   // 2. All or none.
   if (!fits) {

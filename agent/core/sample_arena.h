@@ -60,6 +60,9 @@ class SampleArena {
   // Cuts a block out of an existing segment; nullptr-like (bytes 0) if none.
   SampleBlock TakeFrom(Segment& segment, BufferId id, int64_t bytes);
   SampleBlock FirstFit(int64_t bytes);
+  // Out of segments that are being made, or of another one; no bytes if there
+  // is no memory for it.
+  SampleBlock FromNew(int64_t bytes, std::map<BufferId, Segment>& made);
   void Free(const SampleBlock& block);
 
   const int64_t segment_bytes_;

@@ -75,29 +75,34 @@ absl::Status PlacementDefiner::TryRegisterModel(
       d_.outcomes.MakeRecord(request.request_id, absl::OkStatus());
   std::vector<Record> records = {ModelRecord{request.model, Version()}};
   if (!request.request_id.empty()) records.push_back(record);
-  d_.store.Write(
-      std::move(records), [this, name, record](const absl::Status& status) {
-        const PendingModel done = std::move(models_pending_.at(name));
-        models_pending_.erase(name);
-        if (status.ok()) {
-          d_.outcomes.Finish(record, /*durable=*/true);
-          d_.models.AddModel(std::make_shared<const ModelSpec>(done.spec),
-                             Version());
-          d_.log.Add("model_declared", name,
-                     absl::StrCat(done.spec.tensors.size(), " tensors, ",
-                                  done.spec.num_bytes(), " bytes"));
-        } else {
-          d_.outcomes.Forget(record.request_id);
-        }
-        for (const CallId call : done.calls) {
-          if (status.ok()) {
-            d_.context.ReplyOk(call, RegisterModelReply{done.spec.num_bytes()});
-          } else {
-            d_.context.ReplyError(call, status);
-          }
-        }
-      });
+  d_.store.Write(std::move(records),
+                 [this, name, record](const absl::Status& status) {
+                   OnModelWritten(name, record, status);
+                 });
   return absl::OkStatus();
+}
+
+void PlacementDefiner::OnModelWritten(const std::string& name,
+                                      const OutcomeRecord& outcome,
+                                      const absl::Status& status) {
+  const PendingModel done = std::move(models_pending_.at(name));
+  models_pending_.erase(name);
+  if (status.ok()) {
+    d_.outcomes.Finish(outcome, /*durable=*/true);
+    d_.models.AddModel(std::make_shared<const ModelSpec>(done.spec), Version());
+    d_.log.Add("model_declared", name,
+               absl::StrCat(done.spec.tensors.size(), " tensors, ",
+                            done.spec.num_bytes(), " bytes"));
+  } else {
+    d_.outcomes.Forget(outcome.request_id);
+  }
+  for (const CallId call : done.calls) {
+    if (status.ok()) {
+      d_.context.ReplyOk(call, RegisterModelReply{done.spec.num_bytes()});
+    } else {
+      d_.context.ReplyError(call, status);
+    }
+  }
 }
 
 // --- placements: declaring ---------------------------------------------------
@@ -217,17 +222,22 @@ absl::Status PlacementDefiner::TryRegisterPlacement(
     pending->second.calls.push_back(request.call);
     return absl::OkStatus();
   }
+  return Define(request, *model);
+}
+
+absl::Status PlacementDefiner::Define(const RegisterPlacementRequest& request,
+                                      const Model& model) {
   SLUICE_RETURN_IF_ERROR(d_.outcomes.CheckRoom());
   SLUICE_ASSIGN_OR_RETURN(Mesh mesh, MakeMesh(request));
   SLUICE_ASSIGN_OR_RETURN(const uint64_t generation, d_.ids.Next());
   PendingPlacement made;
   SLUICE_ASSIGN_OR_RETURN(
       made.placement,
-      MakePlacement({request.model, request.placement, generation}, model->spec,
+      MakePlacement({request.model, request.placement, generation}, model.spec,
                     request.layout, std::move(mesh), request.agents,
                     request.storage));
   SLUICE_RETURN_IF_ERROR(
-      CheckCasts(*model->spec, *made.placement.layout, made.placement.mesh));
+      CheckCasts(*model.spec, *made.placement.layout, made.placement.mesh));
   SLUICE_RETURN_IF_ERROR(CheckMemory(made.placement));
   made.calls = {request.call};
   made.request_id = request.request_id;

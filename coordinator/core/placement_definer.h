@@ -83,7 +83,12 @@ class PlacementDefiner {
   using Name = std::pair<std::string, std::string>;
 
   absl::Status TryRegisterModel(const RegisterModelRequest& request);
+  void OnModelWritten(const std::string& name, const OutcomeRecord& outcome,
+                      const absl::Status& status);
   absl::Status TryRegisterPlacement(const RegisterPlacementRequest& request);
+  // Makes a placement that is not known yet and tells its agents.
+  absl::Status Define(const RegisterPlacementRequest& request,
+                      const Model& model);
   absl::Status TryRemovePlacement(const RemovePlacementRequest& request);
   absl::StatusOr<Mesh> MakeMesh(const RegisterPlacementRequest& request);
   // Whether the request asks for just this placement.

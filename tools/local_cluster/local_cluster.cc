@@ -94,6 +94,40 @@ absl::Status Options::Validate() const {
   return absl::OkStatus();
 }
 
+void LocalCluster::SetCoordinatorArgv(const Options& options) {
+  coordinator_argv_ = {
+      options.coordinator_binary,
+      "--listen=127.0.0.1:0",
+      absl::StrCat("--state-dir=", dir_, "/coordinator"),
+      absl::StrCat("--port-file=", dir_, "/coordinator.port"),
+      absl::StrCat("--lease=", absl::FormatDuration(options.lease)),
+      absl::StrCat("--heartbeat-interval=",
+                   absl::FormatDuration(options.heartbeat_interval))};
+  for (const std::string& flag : options.coordinator_flags) {
+    coordinator_argv_.push_back(flag);
+  }
+}
+
+AgentProcess LocalCluster::NewAgent(const Options& options, int i) const {
+  AgentProcess agent;
+  agent.name = absl::StrCat("agent-", i);
+  agent.node = absl::StrCat("node-", i / options.agents_per_node);
+  agent.socket = absl::StrCat(socket_dir_, "/", agent.name, ".grpc.sock");
+  agent.argv = {options.agent_binary,
+                absl::StrCat("--name=", agent.name),
+                absl::StrCat("--node=", agent.node),
+                absl::StrCat("--coordinator=", address_),
+                "--listen=127.0.0.1:0",
+                absl::StrCat("--port-file=", dir_, "/", agent.name, ".port"),
+                absl::StrCat("--socket-dir=", socket_dir_),
+                absl::StrCat("--memory=", options.agent_memory_bytes),
+                absl::StrCat("--staging=", options.agent_staging_bytes)};
+  for (const std::string& flag : options.agent_flags) {
+    agent.argv.push_back(flag);
+  }
+  return agent;
+}
+
 absl::StatusOr<LocalCluster> LocalCluster::Start(const Options& options,
                                                  absl::Duration timeout) {
   SLUICE_RETURN_IF_ERROR(options.Validate());
@@ -122,39 +156,11 @@ absl::StatusOr<LocalCluster> LocalCluster::Start(const Options& options,
     }
     cluster.socket_dir_ = path;
   }
-  cluster.coordinator_argv_ = {
-      options.coordinator_binary,
-      "--listen=127.0.0.1:0",
-      absl::StrCat("--state-dir=", cluster.dir_, "/coordinator"),
-      absl::StrCat("--port-file=", cluster.dir_, "/coordinator.port"),
-      absl::StrCat("--lease=", absl::FormatDuration(options.lease)),
-      absl::StrCat("--heartbeat-interval=",
-                   absl::FormatDuration(options.heartbeat_interval))};
-  for (const std::string& flag : options.coordinator_flags) {
-    cluster.coordinator_argv_.push_back(flag);
-  }
+  cluster.SetCoordinatorArgv(options);
   absl::Status started = cluster.StartCoordinator(timeout);
   for (int i = 0; started.ok() && i < options.nodes * options.agents_per_node;
        ++i) {
-    AgentProcess agent;
-    agent.name = absl::StrCat("agent-", i);
-    agent.node = absl::StrCat("node-", i / options.agents_per_node);
-    agent.socket =
-        absl::StrCat(cluster.socket_dir_, "/", agent.name, ".grpc.sock");
-    agent.argv = {
-        options.agent_binary,
-        absl::StrCat("--name=", agent.name),
-        absl::StrCat("--node=", agent.node),
-        absl::StrCat("--coordinator=", cluster.address_),
-        "--listen=127.0.0.1:0",
-        absl::StrCat("--port-file=", cluster.dir_, "/", agent.name, ".port"),
-        absl::StrCat("--socket-dir=", cluster.socket_dir_),
-        absl::StrCat("--memory=", options.agent_memory_bytes),
-        absl::StrCat("--staging=", options.agent_staging_bytes)};
-    for (const std::string& flag : options.agent_flags) {
-      agent.argv.push_back(flag);
-    }
-    cluster.agents_.push_back(std::move(agent));
+    cluster.agents_.push_back(cluster.NewAgent(options, i));
     started = cluster.StartAgent(cluster.agents_.back(), timeout);
   }
   if (started.ok()) started = cluster.WriteDescription();

@@ -75,6 +75,9 @@ class LocalCluster {
   std::string FailpointFile(const std::string& name) const;
 
  private:
+  void SetCoordinatorArgv(const Options& options);
+  // The i-th agent's names and command line; it is not started.
+  AgentProcess NewAgent(const Options& options, int i) const;
   absl::Status StartCoordinator(absl::Duration timeout);
   absl::StatusOr<std::vector<std::string>> Environment(
       const std::string& name) const;
