@@ -210,7 +210,9 @@ void TransferOperation::EnqueueLocked(Job work, bool urgent) {
     self->ProgressLocked();
     self->ActivityOverLocked();
   };
-  if (urgent) {
+  if (urgent && here_ != nullptr) {
+    here_->push_back(std::move(job));
+  } else if (urgent) {
     deps_.workers.PostUrgent(std::move(job));
   } else {
     deps_.workers.Post(std::move(job));

@@ -172,10 +172,19 @@ class TransferOperation
   absl::Status BindRemote(Transfer& transfer);
   absl::Status LinkRelay(Transfer& transfer);
   absl::Status SizeStaging();
+  // Largest staging buffers for sent and for received messages.
+  std::pair<int64_t, int64_t> LargestStaged() const;
+  // Where a message lies in one run on this side and is not staged; or null.
+  const std::byte* RunOf(const Transfer& transfer,
+                         const StreamMessage& m) const;
+  std::byte* LandingRun(const Transfer& transfer, const StreamMessage& m) const;
   void FailLocked(absl::Status status, Rank culprit)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MaybeEndLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Runs `work` on a worker thread, also after a failure: it looks at failed_.
+  // What a message of the network needs (urgent) is done by the transport's
+  // thread where that brought the message: it has just copied it, and finds its
+  // bytes in its core's cache.
   void EnqueueLocked(Job work, bool urgent)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ActivityOverLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -246,6 +255,8 @@ class TransferOperation
   void SendLocked(Transfer& transfer, size_t message, const std::byte* data,
                   StagingBuffer buffer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnSent(Transfer& transfer, StagingBuffer buffer, absl::Status status);
+  void OnSentLocked(Transfer& transfer, StagingBuffer buffer,
+                    absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendDigestLocked(Transfer& transfer)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountSentLocked(Transfer& transfer)
@@ -254,6 +265,9 @@ class TransferOperation
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnReceived(Transfer& transfer, size_t message, StagingBuffer buffer,
                   absl::Status status);
+  void OnReceivedLocked(Transfer& transfer, size_t message,
+                        StagingBuffer buffer, absl::Status status)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void UnpackReceived(Transfer& transfer, size_t message, StagingBuffer buffer);
   void NetworkBusyLocked(int change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -273,6 +287,12 @@ class TransferOperation
   absl::flat_hash_map<Rank, std::unique_ptr<LocalPeer>> local_peers_;
   absl::flat_hash_map<DigestKey, SharedDigest> shared_digests_
       ABSL_GUARDED_BY(mutex_);
+  // Whether what lands is staged even where it lies in one run, so that its
+  // digest is made while it is copied out of the cache: cheaper than reading it
+  // again from memory. Fixed after Create; not where the budget is too small.
+  bool stage_landings_ = false;
+  // Urgent jobs of the call of the transport at hand; null outside of one.
+  std::vector<Job>* here_ ABSL_GUARDED_BY(mutex_) = nullptr;
   StagingShare send_staging_ ABSL_GUARDED_BY(mutex_){0, 0};
   StagingShare receive_staging_ ABSL_GUARDED_BY(mutex_){0, 0};
 

@@ -1,7 +1,9 @@
 // What moves between nodes: windows of messages per peer.
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "agent/executor/operation.h"
@@ -50,23 +52,43 @@ absl::Status TransferOperation::BindRemote(Transfer& transfer) {
   return absl::OkStatus();
 }
 
-absl::Status TransferOperation::SizeStaging() {
+const std::byte* TransferOperation::RunOf(const Transfer& transfer,
+                                          const StreamMessage& m) const {
+  return transfer.stream.transfer().source == request_.self
+             ? transfer.stream.SourceRun(m.lo, m.hi)
+             : LandingRun(transfer, m);
+}
+
+std::byte* TransferOperation::LandingRun(const Transfer& transfer,
+                                         const StreamMessage& m) const {
+  if (stage_landings_) return nullptr;
+  return transfer.stream.DestinationRun(m.lo, m.hi);
+}
+
+std::pair<int64_t, int64_t> TransferOperation::LargestStaged() const {
   int64_t largest_send = 0;
   int64_t largest_receive = 0;
   for (const auto& transfer : transfers_) {
     const bool sends = transfer->stream.transfer().source == request_.self;
     for (const StreamMessage& m : transfer->messages) {
-      if (sends ? transfer->stream.SourceRun(m.lo, m.hi) != nullptr
-                : transfer->stream.DestinationRun(m.lo, m.hi) != nullptr) {
-        continue;
-      }
+      if (RunOf(*transfer, m) != nullptr) continue;
       int64_t& largest = sends ? largest_send : largest_receive;
       largest = std::max(largest, StagingBuffers::Capacity(m.bytes()));
     }
   }
+  return {largest_send, largest_receive};
+}
+
+absl::Status TransferOperation::SizeStaging() {
+  const int64_t budget = request_.staging_budget_bytes;
+  stage_landings_ = request_.digests;
+  auto [largest_send, largest_receive] = LargestStaged();
+  if (stage_landings_ && 2 * (largest_send + largest_receive) > budget) {
+    stage_landings_ = false;
+    std::tie(largest_send, largest_receive) = LargestStaged();
+  }
   // Each direction gets what it needs, then half of the rest.
   const int64_t needs = 2 * (largest_send + largest_receive);
-  const int64_t budget = request_.staging_budget_bytes;
   if (needs > budget) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "needs ", needs, " bytes of staging, the budget is ", budget));
@@ -199,7 +221,18 @@ void TransferOperation::SendLocked(Transfer& transfer, size_t message,
 
 void TransferOperation::OnSent(Transfer& transfer, StagingBuffer buffer,
                                absl::Status status) {
-  MutexLock lock(mutex_);
+  std::vector<Job> here;
+  {
+    MutexLock lock(mutex_);
+    here_ = &here;
+    OnSentLocked(transfer, buffer, std::move(status));
+    here_ = nullptr;
+  }
+  for (Job& job : here) std::move(job)();
+}
+
+void TransferOperation::OnSentLocked(Transfer& transfer, StagingBuffer buffer,
+                                     absl::Status status) {
   NetworkBusyLocked(-1);
   Remote& remote = *transfer.remote;
   ReleaseStagingLocked(remote, &Remote::sends, buffer);
@@ -274,7 +307,7 @@ void TransferOperation::PumpReceivesLocked(Remote& remote) {
     if (transfer == nullptr) return;
     const size_t index = transfer->next_message;
     const StreamMessage m = transfer->messages[index];
-    std::byte* run = transfer->stream.DestinationRun(m.lo, m.hi);
+    std::byte* run = LandingRun(*transfer, m);
     StagingBuffer buffer;
     if (run == nullptr) {
       const auto taken =
@@ -299,7 +332,19 @@ void TransferOperation::PumpReceivesLocked(Remote& remote) {
 
 void TransferOperation::OnReceived(Transfer& transfer, size_t message,
                                    StagingBuffer buffer, absl::Status status) {
-  MutexLock lock(mutex_);
+  std::vector<Job> here;
+  {
+    MutexLock lock(mutex_);
+    here_ = &here;
+    OnReceivedLocked(transfer, message, buffer, std::move(status));
+    here_ = nullptr;
+  }
+  for (Job& job : here) std::move(job)();
+}
+
+void TransferOperation::OnReceivedLocked(Transfer& transfer, size_t message,
+                                         StagingBuffer buffer,
+                                         absl::Status status) {
   NetworkBusyLocked(-1);
   Remote& remote = *transfer.remote;
   --remote.receives.out;

@@ -29,17 +29,6 @@ absl::Status CheckBound(const BoundPiece& piece, const BoundPlace& place) {
                     place.memory->size());
 }
 
-// Whether the box is one range of the row-major order of `shape`: full in all
-// dimensions behind the first that has more than one element.
-bool IsOneRange(const Box& box, const Shape& shape) {
-  int d = 0;
-  while (d < box.rank() && box.dim(d).size() == 1) ++d;
-  for (++d; d < box.rank(); ++d) {
-    if (box.dim(d).size() != shape[static_cast<size_t>(d)]) return false;
-  }
-  return true;
-}
-
 absl::StatusOr<BoxCopy> TryRead(const BoundPiece& piece,
                                 const BoundPlace& from) {
   return BoxCopy::ForSource(HeldType(piece, from), piece.dtype, piece.shape,
@@ -142,10 +131,6 @@ absl::StatusOr<TransferStream> TransferStream::Create(BoundTransfer transfer,
         absl::StrCat("transfer ", bound.id, ": expected ", bound.bytes,
                      " bytes, its pieces have ", at));
   }
-  for (StreamSegment& segment : stream.segments_) {
-    segment.contiguous =
-        IsOneRange(segment.box, stream.piece_of(segment).shape);
-  }
   return stream;
 }
 
@@ -165,8 +150,7 @@ void TransferStream::AddSegment(size_t index) {
   segments_.push_back({.lo = starts_.back(),
                        .hi = starts_.back(),
                        .first_piece = index,
-                       .box = piece.box,
-                       .contiguous = false});
+                       .box = piece.box});
 }
 
 size_t TransferStream::PieceAt(int64_t offset) const {
@@ -296,7 +280,7 @@ std::vector<StreamMessage> CutMessages(
   bool open = false;  // whether the last message may take another small one
   for (const StreamSegment& segment : segments) {
     if (segment.bytes() < kLargeSegmentBytes) {
-      if (open && segment.hi - messages.back().lo <= kBucketBytes) {
+      if (open && segment.hi - messages.back().lo <= kMessageBytes) {
         messages.back().hi = segment.hi;
       } else {
         messages.push_back({segment.lo, segment.hi});
@@ -304,9 +288,8 @@ std::vector<StreamMessage> CutMessages(
       }
       continue;
     }
-    const int64_t most = segment.contiguous ? kMaxMessageBytes : kBucketBytes;
-    for (int64_t at = segment.lo; at < segment.hi; at += most) {
-      messages.push_back({at, std::min(segment.hi, at + most)});
+    for (int64_t at = segment.lo; at < segment.hi; at += kMessageBytes) {
+      messages.push_back({at, std::min(segment.hi, at + kMessageBytes)});
     }
     open = false;
   }

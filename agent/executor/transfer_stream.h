@@ -23,9 +23,6 @@ struct StreamSegment {
   int64_t hi = 0;
   size_t first_piece = 0;
   Box box;
-  // Whether the box is one range of the logical tensor: then it mostly lies in
-  // one piece on both sides.
-  bool contiguous = false;
 
   int64_t bytes() const { return hi - lo; }
 };
@@ -100,13 +97,12 @@ struct StreamMessage {
 };
 
 inline constexpr int64_t kLargeSegmentBytes = 256 << 10;
-inline constexpr int64_t kMaxMessageBytes = 4 << 20;
-inline constexpr int64_t kBucketBytes = 1 << 20;
+inline constexpr int64_t kMessageBytes = 1 << 20;
 
-// Cuts a stream into messages, alike on both sides: a large segment on its own,
-// into messages of 4 MiB where it is contiguous in its tensor (and so mostly
-// sent and received in place), else of 1 MiB (a bucket that stays in the cache
-// between packing and sending); neighbouring small ones together, up to 1 MiB.
+// Cuts a stream into messages of at most 1 MiB, alike on both sides: a large
+// segment on its own, neighbouring small ones together. So much stays in the
+// cache between what is done with it (packed, digested, sent; received,
+// unpacked, digested), and costs little more for being a message of its own.
 std::vector<StreamMessage> CutMessages(
     const std::vector<StreamSegment>& segments);
 

@@ -13,15 +13,13 @@ constexpr int64_t kKiB = 1024;
 constexpr int64_t kMiB = 1024 * kKiB;
 
 // Segments of these sizes, one after the other.
-std::vector<StreamSegment> Segments(const std::vector<int64_t>& sizes,
-                                    bool contiguous) {
+std::vector<StreamSegment> Segments(const std::vector<int64_t>& sizes) {
   std::vector<StreamSegment> segments;
   int64_t at = 0;
   for (const int64_t size : sizes) {
     StreamSegment segment;
     segment.lo = at;
     segment.hi = at += size;
-    segment.contiguous = contiguous;
     segments.push_back(segment);
   }
   return segments;
@@ -40,18 +38,16 @@ std::vector<int64_t> Sizes(const std::vector<StreamMessage>& messages) {
 
 TEST_CASE("large segments are cut on their own, small ones share messages",
           "[executor]") {
-  const std::vector<int64_t> sizes = {9 * kMiB,   200 * kKiB, 200 * kKiB,
-                                      200 * kKiB, 255 * kKiB, 255 * kKiB,
-                                      256 * kKiB, 100 * kKiB};
-  CHECK(Sizes(CutMessages(Segments(sizes, /*contiguous=*/true))) ==
-        std::vector<int64_t>{4 * kMiB, 4 * kMiB, kMiB,
+  const std::vector<int64_t> sizes = {5 * kMiB / 2, 200 * kKiB, 200 * kKiB,
+                                      200 * kKiB,   255 * kKiB, 255 * kKiB,
+                                      256 * kKiB,   100 * kKiB};
+  CHECK(Sizes(CutMessages(Segments(sizes))) ==
+        std::vector<int64_t>{kMiB, kMiB, kMiB / 2,
                              // 3 * 200 + 255 = 855; another 255 would be more
                              // than 1 MiB.
                              855 * kKiB, 255 * kKiB,
                              // Large, and not joined by the next.
                              256 * kKiB, 100 * kKiB});
-  CHECK(Sizes(CutMessages(Segments({5 * kMiB / 2}, /*contiguous=*/false))) ==
-        std::vector<int64_t>{kMiB, kMiB, kMiB / 2});
   CHECK(CutMessages({}).empty());
 }
 
@@ -76,8 +72,6 @@ TEST_CASE("a stream's segments do not depend on how a side cuts its pieces",
   REQUIRE(b.segments().size() == 1);
   CHECK(a.segments()[0].box == b.segments()[0].box);
   CHECK(b.segments()[0].hi == 96);
-  CHECK(a.segments()[0].contiguous);
-  CHECK(b.segments()[0].contiguous);
   cut.bytes = 95;
   CHECK_FALSE(TransferStream::Create(cut, Rank(5)).ok());
 }
