@@ -4,15 +4,15 @@
 #include <string>
 #include <utility>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "agent/checkpoint/checkpoint.h"
-#include "agent/checkpoint/view_loader.h"
-#include "agent/copy/box_copy.h"
 #include "agent/copy/strided_place.h"
+#include "agent/device/host_device.h"
 #include "agent/device/memory_file.h"
+#include "agent/executor_interface.h"
+#include "common/box.h"
 #include "common/dtype.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
@@ -22,6 +22,8 @@ namespace {
 
 // What is touched at once: some milliseconds' work.
 constexpr int64_t kTouchBytes = int64_t{8} << 20;
+// What is moved or digested at once.
+constexpr int64_t kMovedBytes = int64_t{16} << 20;
 
 absl::Status CheckFits(const BoundPlacement& placement,
                        const MappedMemory* memory) {
@@ -47,29 +49,38 @@ absl::Status CheckTypes(const ReadDigests& order) {
       " types to digest ", tensors, " tensors in"));
 }
 
-absl::StatusOr<Digest> DigestOfView(const ReadDigests& order, const View& view,
-                                    const std::byte* buffer) {
-  const TensorSpec& tensor = order.placement.spec->tensor(view.tensor);
-  const LocalParam& param =
-      order.placement.layout->params[static_cast<size_t>(view.param)];
-  const DType dtype =
-      order.dtypes.empty()
-          ? param.dtype
-          : order.dtypes[static_cast<size_t>(view.tensor.value())];
-  SLUICE_ASSIGN_OR_RETURN(const StridedPlace place,
-                          PlaceInView(tensor, view.box, view, param));
-  SLUICE_ASSIGN_OR_RETURN(
-      const BoxCopy copy,
-      BoxCopy::ForSource(param.dtype, dtype, tensor.shape, view.box, place));
-  Digest digest;
-  DigestSourceRange(copy, 0, copy.num_bytes(), buffer, digest);
-  return digest;
+// A placement's buffer of the device is filled from one of the host, so much at
+// a time.
+absl::Status Upload(PieceMover& mover, const std::byte* from,
+                    const std::shared_ptr<MappedMemory>& to, int64_t offset,
+                    int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += kMovedBytes) {
+    const int64_t size = std::min(bytes - at, kMovedBytes);
+    BoundPiece piece;
+    piece.dtype = DType::kU8;
+    piece.shape = {size};
+    piece.box = Box::Whole(piece.shape);
+    const BoundPlace place{to, offset + at, {1}, DType::kU8};
+    const PieceRange range{.piece = &piece,
+                           .source = nullptr,
+                           .destinations = {&place, 1},
+                           .lo = 0,
+                           .hi = size,
+                           .packed = 0,
+                           .digest = nullptr};
+    SLUICE_RETURN_IF_ERROR(mover.Unpack({&range, 1}, from + at));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-ContentWorker::ContentWorker(const Clock& clock, Callbacks callbacks)
-    : clock_(clock), callbacks_(std::move(callbacks)), thread_("content") {}
+ContentWorker::ContentWorker(const Clock& clock, PieceMover& mover,
+                             Callbacks callbacks)
+    : clock_(clock),
+      mover_(mover),
+      callbacks_(std::move(callbacks)),
+      thread_("content") {}
 
 ContentWorker::~ContentWorker() {
   stopping_ = true;
@@ -99,9 +110,8 @@ void ContentWorker::Load(StartLoad order,
     MutexLock lock(mutex_);
     loads_[order.operation] = abort;
   }
-  thread_.Post(
-      [this, order = std::move(order), memory = std::move(memory),
-       abort = std::move(abort)] { RunLoad(order, memory.get(), *abort); });
+  thread_.Post([this, order = std::move(order), memory = std::move(memory),
+                abort = std::move(abort)] { RunLoad(order, memory, *abort); });
 }
 
 void ContentWorker::AbortLoad(OperationId operation, absl::Status reason) {
@@ -118,7 +128,37 @@ void ContentWorker::AbortLoad(OperationId operation, absl::Status reason) {
   abort->wanted = true;
 }
 
-void ContentWorker::RunLoad(const StartLoad& order, const MappedMemory* memory,
+absl::StatusOr<int64_t> ContentWorker::ReadFiles(
+    const StartLoad& order, const std::shared_ptr<MappedMemory>& memory,
+    const LoadOptions& options) {
+  SLUICE_RETURN_IF_ERROR(CheckFits(order.placement, memory.get()));
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                          Checkpoint::Open(order.directory));
+  const int64_t bytes = order.placement.layout->buffer_bytes;
+  const bool on_device = bytes > 0 && memory->space() == MemorySpace::kDevice;
+  std::shared_ptr<MappedMemory> staged;
+  absl::Span<uint8_t> buffer;
+  if (on_device) {
+    SLUICE_ASSIGN_OR_RETURN(staged, HostDevice().Allocate(bytes, "load"));
+    buffer = absl::MakeSpan(reinterpret_cast<uint8_t*>(staged->data()),
+                            static_cast<size_t>(bytes));
+  } else if (bytes > 0) {
+    buffer = absl::MakeSpan(reinterpret_cast<uint8_t*>(memory->data()) +
+                                order.placement.offset_bytes,
+                            static_cast<size_t>(bytes));
+  }
+  SLUICE_ASSIGN_OR_RETURN(const int64_t read,
+                          LoadViews(*checkpoint, *order.placement.spec,
+                                    *order.placement.layout, buffer, options));
+  if (on_device) {
+    SLUICE_RETURN_IF_ERROR(Upload(mover_, staged->data(), memory,
+                                  order.placement.offset_bytes, bytes));
+  }
+  return read;
+}
+
+void ContentWorker::RunLoad(const StartLoad& order,
+                            const std::shared_ptr<MappedMemory>& memory,
                             Abort& abort) {
   const absl::Time start = clock_.Now();
   absl::Time told = start;
@@ -132,18 +172,7 @@ void ContentWorker::RunLoad(const StartLoad& order, const MappedMemory* memory,
   };
   const auto load = [&]() -> absl::StatusOr<int64_t> {
     if (abort.wanted || stopping_) return absl::CancelledError("ended");
-    SLUICE_RETURN_IF_ERROR(CheckFits(order.placement, memory));
-    SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
-                            Checkpoint::Open(order.directory));
-    absl::Span<uint8_t> buffer;
-    if (order.placement.layout->buffer_bytes > 0) {
-      buffer = absl::MakeSpan(
-          reinterpret_cast<uint8_t*>(memory->data()) +
-              order.placement.offset_bytes,
-          static_cast<size_t>(order.placement.layout->buffer_bytes));
-    }
-    return LoadViews(*checkpoint, *order.placement.spec,
-                     *order.placement.layout, buffer, options);
+    return ReadFiles(order, memory, options);
   };
   const absl::StatusOr<int64_t> read = load();
   LoadDoneEvent done{order.operation, read.status(), {}};
@@ -170,22 +199,53 @@ void ContentWorker::RunLoad(const StartLoad& order, const MappedMemory* memory,
 void ContentWorker::ReadDigests(agent::ReadDigests order,
                                 std::shared_ptr<MappedMemory> memory) {
   thread_.Post([this, order = std::move(order), memory = std::move(memory)] {
-    RunDigests(order, memory.get());
+    RunDigests(order, memory);
   });
 }
 
+absl::StatusOr<Digest> ContentWorker::DigestOfView(
+    const agent::ReadDigests& order, const View& view,
+    const std::shared_ptr<MappedMemory>& memory) {
+  const TensorSpec& tensor = order.placement.spec->tensor(view.tensor);
+  const LocalParam& param =
+      order.placement.layout->params[static_cast<size_t>(view.param)];
+  SLUICE_ASSIGN_OR_RETURN(StridedPlace place,
+                          PlaceInView(tensor, view.box, view, param));
+  BoundPiece piece;
+  piece.tensor = tensor.name;
+  piece.dtype = order.dtypes.empty()
+                    ? param.dtype
+                    : order.dtypes[static_cast<size_t>(view.tensor.value())];
+  piece.shape = tensor.shape;
+  piece.box = view.box;
+  piece.source =
+      BoundPlace{memory, order.placement.offset_bytes + place.offset_bytes,
+                 std::move(place.strides_bytes), param.dtype};
+  Digest digest;
+  const int64_t bytes = piece.box.num_elements() * ByteSize(piece.dtype);
+  for (int64_t lo = 0; lo < bytes; lo += kMovedBytes) {
+    const PieceRange range{.piece = &piece,
+                           .source = &*piece.source,
+                           .destinations = {},
+                           .lo = lo,
+                           .hi = std::min(bytes, lo + kMovedBytes),
+                           .packed = 0,
+                           .digest = &digest};
+    SLUICE_RETURN_IF_ERROR(mover_.DigestOf({&range, 1}));
+  }
+  return digest;
+}
+
 void ContentWorker::RunDigests(const agent::ReadDigests& order,
-                               const MappedMemory* memory) {
+                               const std::shared_ptr<MappedMemory>& memory) {
   DigestsReadEvent done{order.operation, absl::OkStatus(), {}};
   const auto read = [&]() -> absl::Status {
-    SLUICE_RETURN_IF_ERROR(CheckFits(order.placement, memory));
+    SLUICE_RETURN_IF_ERROR(CheckFits(order.placement, memory.get()));
     SLUICE_RETURN_IF_ERROR(CheckTypes(order));
     for (const View& view : order.placement.layout->views) {
       if (stopping_) return absl::UnavailableError("the agent stops");
-      SLUICE_ASSIGN_OR_RETURN(
-          const Digest digest,
-          DigestOfView(order, view,
-                       memory->data() + order.placement.offset_bytes));
+      SLUICE_ASSIGN_OR_RETURN(const Digest digest,
+                              DigestOfView(order, view, memory));
       done.digests.push_back({view.tensor, view.box, digest});
     }
     return absl::OkStatus();

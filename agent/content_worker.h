@@ -12,11 +12,16 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/checkpoint/view_loader.h"
 #include "agent/core/effects.h"
 #include "agent/core/events.h"
 #include "agent/device/mapped_memory.h"
+#include "agent/executor/piece_mover.h"
 #include "common/clock.h"
+#include "common/digest_value.h"
 #include "common/ids.h"
+#include "common/model.h"
 #include "common/mutex.h"
 #include "common/serial_executor.h"
 
@@ -34,7 +39,8 @@ class ContentWorker {
     std::function<void(DigestsReadEvent)> on_digests;
   };
 
-  ContentWorker(const Clock& clock, Callbacks callbacks);
+  // `mover` reads and writes what it is given memory of.
+  ContentWorker(const Clock& clock, PieceMover& mover, Callbacks callbacks);
   // Cancels what runs and waits.
   ~ContentWorker();
   ContentWorker(const ContentWorker&) = delete;
@@ -63,11 +69,20 @@ class ContentWorker {
   };
 
   void TouchFrom(const std::weak_ptr<MappedMemory>& arena, int64_t offset);
-  void RunLoad(const StartLoad& order, const MappedMemory* memory,
-               Abort& abort);
-  void RunDigests(const agent::ReadDigests& order, const MappedMemory* memory);
+  void RunLoad(const StartLoad& order,
+               const std::shared_ptr<MappedMemory>& memory, Abort& abort);
+  // Fills the placement's buffer; returns the bytes read.
+  absl::StatusOr<int64_t> ReadFiles(const StartLoad& order,
+                                    const std::shared_ptr<MappedMemory>& memory,
+                                    const LoadOptions& options);
+  void RunDigests(const agent::ReadDigests& order,
+                  const std::shared_ptr<MappedMemory>& memory);
+  absl::StatusOr<Digest> DigestOfView(
+      const agent::ReadDigests& order, const View& view,
+      const std::shared_ptr<MappedMemory>& memory);
 
   const Clock& clock_;
+  PieceMover& mover_;
   const Callbacks callbacks_;
   std::atomic<bool> stopping_{false};
   Mutex mutex_;

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/core/events.h"
 #include "common/ids.h"
+#include "common/reduce_report.h"
 
 namespace sluice::agent {
 
@@ -26,8 +28,11 @@ struct Registration {
   int64_t memory_bytes = 0;
   int64_t staging_bytes = 0;
   std::string device;
+  std::string device_description;
   std::string boot_id;
   int64_t pid = 0;
+  int32_t nccl_version = 0;
+  std::string nccl_device;
 };
 
 // Thread-safe.
@@ -38,9 +43,11 @@ class CoordinatorClient {
   // Registers, and keeps the lease, until Stop: an unreachable or refusing
   // coordinator is asked again for ever. `on_registered` comes after each
   // registration, on a thread of the client, and must not block.
+  // `report_groups`, asked before each beat on that thread, may be empty.
   virtual void Start(
       Registration self,
-      std::function<void(const RegisteredEvent&)> on_registered) = 0;
+      std::function<void(const RegisteredEvent&)> on_registered,
+      std::function<std::vector<ReduceGroupReport>()> report_groups) = 0;
   // Announces that this agent leaves. Errors: as the RPC; DEADLINE_EXCEEDED.
   virtual absl::Status Drain(absl::Duration timeout) = 0;
   virtual void Stop() = 0;

@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "agent/descriptor_loop.h"
+#include "agent/device_memory_proto.h"
 #include "common/convert_tensor.h"
 #include "common/dtype.h"
 #include "common/status_macros.h"
@@ -53,10 +54,21 @@ class Attachments {
     return it->second;
   }
 
+  // Returns the index of a GPU's memory.
+  absl::StatusOr<int32_t> DeviceIndexOf(const MappedMemory& memory) {
+    const auto [it, inserted] =
+        device_index_.try_emplace(&memory, reply_.devices_size() + 1);
+    if (inserted) {
+      SLUICE_ASSIGN_OR_RETURN(const DeviceRange range, memory.ToRange());
+      FillRange(range, *reply_.add_devices());
+    }
+    return it->second;
+  }
+
  private:
   v1::PassReply& reply_;
   std::vector<UniqueFd>& out_;
-  absl::flat_hash_map<const MappedMemory*, int32_t> index_;
+  absl::flat_hash_map<const MappedMemory*, int32_t> index_, device_index_;
 };
 
 }  // namespace
@@ -146,6 +158,10 @@ v1::PassReply DescriptorSocket::Answer(const v1::PassRequest& request,
     case v1::PassRequest::kOpen:
       outcome = OpenSource(request, reply, out);
       break;
+    case v1::PassRequest::kJoinGroup:
+    case v1::PassRequest::kGroupMemory:
+      outcome = AskGroup(request, std::move(given), reply, out);
+      break;
     case v1::PassRequest::BODY_NOT_SET:
       outcome = absl::InvalidArgumentError("an empty PassRequest");
       break;
@@ -199,9 +215,15 @@ absl::Status DescriptorSocket::OpenSource(const v1::PassRequest& request,
     for (size_t i = 0; i < source.pieces.pieces.size(); ++i) {
       const BoundPlace& place = source.pieces.pieces[i];
       v1::SourcePiece* piece = transfer->add_pieces();
-      SLUICE_ASSIGN_OR_RETURN(const int32_t index,
-                              attachments.IndexOf(*place.memory));
-      piece->set_descriptor_index(index);
+      if (place.memory->space() == MemorySpace::kDevice) {
+        SLUICE_ASSIGN_OR_RETURN(const int32_t index,
+                                attachments.DeviceIndexOf(*place.memory));
+        piece->set_device_index(index);
+      } else {
+        SLUICE_ASSIGN_OR_RETURN(const int32_t index,
+                                attachments.IndexOf(*place.memory));
+        piece->set_descriptor_index(index);
+      }
       piece->set_offset_bytes(place.offset_bytes);
       for (const int64_t stride : place.strides_bytes) {
         piece->add_strides_bytes(stride);
@@ -212,6 +234,34 @@ absl::Status DescriptorSocket::OpenSource(const v1::PassRequest& request,
       *piece->mutable_box() = ToProto(source.pieces.boxes[i]);
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status DescriptorSocket::AskGroup(const v1::PassRequest& request,
+                                        std::vector<UniqueFd> given,
+                                        v1::PassReply& reply,
+                                        std::vector<UniqueFd>& out) {
+  const bool joins = request.has_join_group();
+  const v1::JoinGroup& join = request.join_group();
+  const v1::OpenGroupMemory& memory = request.group_memory();
+  const GroupMemberKey key{joins ? join.group() : memory.group(),
+                           joins ? join.member() : memory.member()};
+  const std::shared_ptr<GroupMember> member =
+      deps_.groups == nullptr ? nullptr : deps_.groups->Find(key);
+  if (member == nullptr) {
+    return absl::NotFoundError("the group is not made here");
+  }
+  if (given.size() != (joins ? 1u : 0u)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("group: expected ", joins ? 1 : 0, " descriptors, found ",
+                     given.size()));
+  }
+  absl::StatusOr<SharedDescriptor> answer =
+      joins ? member->Join(join.from(), join.life(),
+                           {std::move(given[0]), join.board_bytes()})
+            : member->OpenMemory(memory.slot(), memory.generation());
+  if (!answer.ok()) return answer.status();
+  Attachments(reply, out).Add(std::move(answer->fd), answer->bytes);
   return absl::OkStatus();
 }
 

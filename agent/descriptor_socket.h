@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/collective/group_table.h"
 #include "agent/descriptor_table.h"
 #include "agent/device/descriptor_passing.h"
 #include "agent/device/unique_fd.h"
@@ -38,6 +39,8 @@ class DescriptorSocket {
     DescriptorTable& table;
     const SourceTable& sources;
     TransferExecutor& executor;  // for the boards
+    // Members of collective groups here; null where there are none.
+    const GroupTable* groups = nullptr;
   };
 
   // Listens at `path`, replacing a socket that lies there, and serves from a
@@ -65,6 +68,9 @@ class DescriptorSocket {
                      std::vector<UniqueFd>& out);
   absl::Status OpenSource(const v1::PassRequest& request, v1::PassReply& reply,
                           std::vector<UniqueFd>& out);
+  absl::Status AskGroup(const v1::PassRequest& request,
+                        std::vector<UniqueFd> given, v1::PassReply& reply,
+                        std::vector<UniqueFd>& out);
 
   const std::string path_;
   const Deps deps_;

@@ -22,6 +22,11 @@ void DescriptorTable::AddSession(SessionId session) {
   sessions_.try_emplace(session);
 }
 
+bool DescriptorTable::HasSession(SessionId session) const {
+  MutexLock lock(mutex_);
+  return sessions_.contains(session);
+}
+
 void DescriptorTable::RemoveSession(SessionId session) {
   Session removed;  // closes outside the lock
   MutexLock lock(mutex_);

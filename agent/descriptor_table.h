@@ -36,6 +36,7 @@ class DescriptorTable {
   DescriptorTable& operator=(const DescriptorTable&) = delete;
 
   void AddSession(SessionId session);
+  bool HasSession(SessionId session) const;
   // Closes what it gave and forgets what it may fetch.
   void RemoveSession(SessionId session);
 

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "agent/device/mapped_memory.h"
 #include "common/box.h"
+#include "common/command.h"
 #include "common/dtype.h"
 #include "common/ids.h"
 #include "common/plan.h"
@@ -88,6 +89,8 @@ struct ExecutionRequest {
   // A receive, send or wait that moves no byte for this long fails the
   // operation with DEADLINE_EXCEEDED naming the peer.
   absl::Duration progress_timeout = absl::Seconds(5);
+  // What crosses nodes between its members goes over a lane (message_lane.h).
+  MessageGroup group = {};
 };
 
 // What an executed part did.
@@ -113,14 +116,17 @@ struct PeerSource {
 };
 
 // Opens same-node sources; implemented over the agents' Unix sockets. Blocking
-// (bounded by the deadline), called on executor threads.
+// (bounded by the deadline, and until `interrupt`, a descriptor, is readable),
+// called on executor threads.
 class PeerDirectory {
  public:
   virtual ~PeerDirectory() = default;
-  // Errors: UNAVAILABLE - the peer is gone; FAILED_PRECONDITION - it does not
-  // know the operation; DEADLINE_EXCEEDED.
+  // Errors: UNAVAILABLE - the peer is gone, or the worker that lent it the
+  // memory; FAILED_PRECONDITION - it does not know the operation;
+  // DEADLINE_EXCEEDED; CANCELLED.
   virtual absl::StatusOr<PeerSource> Open(OperationId operation, Rank peer,
-                                          absl::Time deadline) = 0;
+                                          absl::Time deadline,
+                                          int interrupt) = 0;
 };
 
 struct ExecutorCallbacks {
@@ -134,6 +140,8 @@ struct ExecutorCallbacks {
   std::function<void(OperationId, absl::Status, ExecutionStats, Rank peer)>
       on_done;
 };
+
+class UcxTransport;
 
 // Runs parts. Thread-safe; callbacks come on executor threads, never under a
 // lock, and must not block.
@@ -173,6 +181,10 @@ class TransferExecutor {
 
   // Drops cached digests of a content key (the content changed).
   virtual void ForgetContent(const std::string& content_key) = 0;
+
+  // What reaches peers of other nodes (their ranks are its keys), for
+  // collectives beside the plans; null if there is none. Lives as long as this.
+  virtual UcxTransport* transport() { return nullptr; }
 };
 
 }  // namespace sluice::agent

@@ -12,6 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
+#include "common/convert_reduce_report.h"
+#include "common/convert_repeated.h"
 #include "common/convert_time.h"
 #include "common/logging.h"
 #include "common/status_grpc.h"
@@ -48,9 +50,11 @@ GrpcCoordinatorClient::~GrpcCoordinatorClient() { Stop(); }
 
 void GrpcCoordinatorClient::Start(
     Registration self,
-    std::function<void(const RegisteredEvent&)> on_registered) {
+    std::function<void(const RegisteredEvent&)> on_registered,
+    std::function<std::vector<ReduceGroupReport>()> report_groups) {
   self_ = std::move(self);
   on_registered_ = std::move(on_registered);
+  report_groups_ = std::move(report_groups);
   random_.seed(static_cast<uint32_t>(self_.incarnation.value()));
   thread_ = std::thread([this] { Run(); });
 }
@@ -93,8 +97,11 @@ absl::StatusOr<GrpcCoordinatorClient::Lease> GrpcCoordinatorClient::Register() {
   request.set_staging_bytes(self_.staging_bytes);
   request.set_cluster_id(cluster_id_);
   request.set_device(self_.device);
+  request.set_device_description(self_.device_description);
   request.set_boot_id(self_.boot_id);
   request.set_pid(self_.pid);
+  request.set_nccl_version(self_.nccl_version);
+  request.set_nccl_device(self_.nccl_device);
   v1::RegisterResponse response;
   grpc::ClientContext context;
   SetDeadline(context, options_.rpc_deadline);
@@ -115,6 +122,9 @@ absl::Status GrpcCoordinatorClient::Beat(const Lease& lease) {
   v1::HeartbeatRequest request;
   request.set_name(self_.name);
   request.set_incarnation(self_.incarnation.value());
+  if (report_groups_) {
+    AppendProtos(report_groups_(), *request.mutable_reduce_groups());
+  }
   v1::HeartbeatResponse response;
   grpc::ClientContext context;
   SetDeadline(context, std::max(lease.interval, absl::Seconds(1)));

@@ -9,6 +9,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -17,6 +18,7 @@
 #include "agent/coordinator_client.h"
 #include "common/ids.h"
 #include "common/mutex.h"
+#include "common/reduce_report.h"
 #include "proto/sluice/v1/membership_service.grpc.pb.h"
 
 namespace sluice::agent {
@@ -40,7 +42,8 @@ class GrpcCoordinatorClient final : public CoordinatorClient {
 
   void Start(
       Registration self,
-      std::function<void(const RegisteredEvent&)> on_registered) override;
+      std::function<void(const RegisteredEvent&)> on_registered,
+      std::function<std::vector<ReduceGroupReport>()> report_groups) override;
   absl::Status Drain(absl::Duration timeout) override;
   void Stop() override;
 
@@ -64,6 +67,7 @@ class GrpcCoordinatorClient final : public CoordinatorClient {
   // Set by Start, before the thread.
   Registration self_;
   std::function<void(const RegisteredEvent&)> on_registered_;
+  std::function<std::vector<ReduceGroupReport>()> report_groups_;
 
   // Of the thread alone.
   std::string cluster_id_;

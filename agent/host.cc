@@ -27,7 +27,9 @@ AgentHost::AgentHost(Options options, Deps deps)
   callbacks.on_digests = [this](DigestsReadEvent event) {
     Post(std::move(event));
   };
-  content_ = std::make_unique<ContentWorker>(deps_.clock, std::move(callbacks));
+  content_ = std::make_unique<ContentWorker>(
+      deps_.clock, deps_.mover != nullptr ? *deps_.mover : TheHostMover(),
+      std::move(callbacks));
 }
 
 AgentHost::~AgentHost() { Stop(); }
@@ -197,6 +199,7 @@ void AgentHost::NoteIdentity(const Event& event) {
     rank = welcome->rank;
     if (welcome->incarnation == options_.core.incarnation) {
       epoch_ = std::max(epoch_, command->command.epoch);
+      if (deps_.lanes != nullptr) deps_.lanes->Raise(epoch_);
     }
   }
   // Given for ever with the first registration.

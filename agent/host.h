@@ -28,7 +28,9 @@
 #include "agent/core/effects.h"
 #include "agent/core/events.h"
 #include "agent/device/device.h"
+#include "agent/executor/piece_mover.h"
 #include "agent/executor_interface.h"
+#include "agent/message_lane.h"
 #include "agent/peer_directory.h"
 #include "agent/source_table.h"
 #include "common/clock.h"
@@ -59,6 +61,8 @@ class AgentHost {
     AgentOptions core;
     // Name of this machine: peers of other nodes are told to the executor.
     std::string node;
+    // Kind of its device: see Peer.device.
+    std::string device = "host";
     // How often the core's deadlines are looked at while something runs, and
     // otherwise.
     absl::Duration busy_tick = absl::Milliseconds(100);
@@ -66,10 +70,23 @@ class AgentHost {
   };
   struct Deps {
     const Clock& clock;
-    Device& device;
+    Device& device;  // arenas
     BufferRegistry& buffers;
     SourceTable& sources;
     SocketPeerDirectory& peers;
+    // Told who lives, this agent included: before the executor lets go of
+    // those who do not any more, and when it knows all who do. On the host's
+    // thread, must not block. May be empty.
+    std::function<void(const std::vector<Peer>&)> before_peers = {};
+    std::function<void(const std::vector<Peer>&)> on_peers = {};
+    // Where samples lie; null: where arenas do.
+    Device* host_memory = nullptr;
+    // Reads and writes what is in memory; null: that of the host alone.
+    PieceMover* mover = nullptr;
+    // Where second copies of placements lie; null: where the first ones do.
+    Device* second_copies = nullptr;
+    // Told of the order of segments; null where there are none.
+    MessageLanes* lanes = nullptr;
   };
   using ReplyCallback =
       absl::AnyInvocable<void(const absl::Status&, const ReplyBody&) &&>;
@@ -139,6 +156,7 @@ class AgentHost {
   void Run(agent::CloseStream& order);
   void Run(Reply& order);
   void Run(TellVersion& order);
+  void Run(VoidSegment& order);
 
   absl::Status Prepare(const PrepareExecution& order);
   void DropStream();

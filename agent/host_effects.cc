@@ -5,7 +5,9 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "agent/host.h"
 #include "agent/plan_binder.h"
 #include "common/failpoint.h"
@@ -13,12 +15,29 @@
 #include "common/status_macros.h"
 
 namespace sluice::agent {
+namespace {
+
+// What an agent that serves a GPU shares memory with: see Peer.device. Empty
+// for the host's.
+absl::string_view GpuDomainOf(const std::string& device) {
+  return absl::StartsWith(device, "cuda") ? device : absl::string_view();
+}
+
+}  // namespace
 
 void AgentHost::Run(AllocateBuffer& order) {
   const auto allocate = [&]() -> absl::Status {
+    Device* device = &deps_.device;
+    if (!order.whole && deps_.host_memory != nullptr) {
+      device = deps_.host_memory;
+    } else if (order.second && deps_.second_copies != nullptr) {
+      device = deps_.second_copies;
+    }
     SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<MappedMemory> memory,
-                            deps_.device.Allocate(order.bytes, order.label));
-    if (order.whole) content_->Touch(memory);
+                            device->Allocate(order.bytes, order.label));
+    if (order.whole && memory->space() == MemorySpace::kHost) {
+      content_->Touch(memory);
+    }
     return deps_.buffers.Add(order.buffer, std::move(memory), order.label);
   };
   absl::Status status = allocate();
@@ -54,7 +73,14 @@ void AgentHost::Run(PrepareExecution& order) {
       ExecutionPreparedEvent{order.operation, std::move(status)});
 }
 
+void AgentHost::Run(VoidSegment& order) {
+  if (deps_.lanes != nullptr) deps_.lanes->Void(order.epoch, order.segment);
+}
+
 void AgentHost::Run(StartExecution& order) {
+  if (deps_.lanes != nullptr) {
+    deps_.lanes->Admit(order.operation, order.epoch, order.segment);
+  }
   absl::Status status = executor_->Start(order.operation);
   if (status.ok()) return;
   followups_.push_back(
@@ -109,9 +135,15 @@ void AgentHost::Run(SendEvent& order) {
 
 void AgentHost::Run(SetPeers& order) {
   deps_.peers.SetPeers(order.peers);
+  // What is with those who are gone ends for that reason, before the executor
+  // lets go of them; who begins with others finds that the executor knows them.
+  if (deps_.before_peers) deps_.before_peers(order.peers);
   absl::flat_hash_map<Rank, Peer> remote;
-  for (Peer& peer : order.peers) {
-    if (peer.rank == self_ || peer.node == options_.node) continue;
+  for (const Peer& peer : order.peers) {
+    const bool reached =
+        peer.node == options_.node &&
+        GpuDomainOf(peer.device) == GpuDomainOf(options_.device);
+    if (peer.rank == self_ || reached) continue;
     const auto known = remote_peers_.find(peer.rank);
     if (known == remote_peers_.end() ||
         known->second.incarnation != peer.incarnation ||
@@ -122,12 +154,13 @@ void AgentHost::Run(SetPeers& order) {
         LogError("peer refused", {{"peer", peer.name}, {"status", status}});
       }
     }
-    remote[peer.rank] = std::move(peer);
+    remote[peer.rank] = peer;
   }
   for (const auto& [rank, peer] : remote_peers_) {
     if (!remote.contains(rank)) executor_->DropPeer(rank);
   }
   remote_peers_ = std::move(remote);
+  if (deps_.on_peers) deps_.on_peers(order.peers);
 }
 
 void AgentHost::Run(agent::CloseStream& order) {

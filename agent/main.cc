@@ -13,12 +13,16 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "agent/agent_device.h"
+#include "agent/cuda/load_cuda_runtime.h"
+#include "agent/nccl/nccl_library.h"
 #include "agent/server.h"
 #include "agent/transfer_executor.h"
 #include "common/daemon.h"
 #include "common/flags.h"
 #include "common/grpc_setup.h"
 #include "common/logging.h"
+#include "common/program.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
@@ -40,6 +44,31 @@ std::string HostName() {
   return gethostname(name, sizeof(name) - 1) == 0 ? name : "localhost";
 }
 
+void AddGpuFlags(Flags& flags, AgentServer::Options& server) {
+  flags.Add("device", &server.device,
+            "whose memory it serves: \"host\", \"cuda\" or \"cuda:N\"; "
+            "without this, SLUICE_DEVICE");
+  flags.Add("gpu-blocks", &server.gpu_blocks,
+            "blocks of threads that a copy may use of a GPU; 0 is one for each "
+            "multiprocessor",
+            0, 1 << 20);
+  flags.Add("second-copy", &server.second_copy,
+            "where the second copy of a placement lies: \"device\", or "
+            "\"pinned\" memory of the host beside a GPU");
+  flags.Add("nccl-library", &server.nccl.library.path,
+            "NCCL's file; without this and the next, SLUICE_NCCL_LIBRARY");
+  flags.Add("nccl-search", &server.nccl.library.search,
+            "folder with libnccl.so.2, or Python's site-packages, before the "
+            "system's; without this and the last, SLUICE_NCCL_SEARCH");
+  flags.Add("nccl-connect-timeout", &server.nccl.communicators.connect_timeout,
+            "how long members of a group of GPUs may take to make it",
+            absl::Milliseconds(1));
+  flags.Add("nccl-abort-timeout", &server.nccl.communicators.abort_timeout,
+            "how long NCCL may take to end what failed; then the agent exits "
+            "with code 75, to be started again",
+            absl::Milliseconds(1));
+}
+
 void AddFlags(Flags& flags, Settings& settings) {
   AgentServer::Options& server = settings.server;
   flags.Add("name", &server.name, "unique in the cluster; required");
@@ -56,6 +85,7 @@ void AddFlags(Flags& flags, Settings& settings) {
             "file to write the port to, once serving");
   flags.Add("socket-dir", &server.socket_dir,
             "folder of the Unix sockets; made with mode 0700");
+  AddGpuFlags(flags, server);
   flags.AddBytes("memory", &server.memory_bytes,
                  "memory for arenas and samples");
   flags.AddBytes("staging", &server.staging_bytes,
@@ -92,7 +122,9 @@ AgentServer::ExecutorFactory ExecutorOf(const Settings& settings) {
       CheckListenAddress(settings.server.listen, /*insecure=*/false).ok()) {
     options.network.net_devices = "lo";
   }
-  return [options](AgentServer::ExecutorDeps deps) {
+  return [options](AgentServer::ExecutorDeps deps) mutable {
+    options.mover = &deps.device.mover();
+    options.lanes = deps.lanes;
     return MakeTransferExecutor(options, std::move(deps.callbacks), deps.peers,
                                 deps.clock);
   };
@@ -103,11 +135,17 @@ absl::Status Run(int argc, char** argv) {
                           ShutdownSignal::Create());
   Settings settings;
   settings.server.node = HostName();
+  settings.server.device = AgentDevice::NameFromEnvironment();
+  settings.server.load_cuda = &cuda::LoadCudaRuntime;
   settings.server.socket_dir = absl::StrCat("/tmp/sluice-", geteuid());
   Flags flags("agent", "Serves the memory of one device to a Sluice cluster.");
   AddFlags(flags, settings);
   SLUICE_ASSIGN_OR_RETURN(const Flags::Action action, flags.Parse(argc, argv));
   if (action == Flags::Action::kExit) return absl::OkStatus();
+  NcclLibraryOptions& nccl = settings.server.nccl.library;
+  if (nccl.path.empty() && nccl.search.empty()) {
+    nccl = NcclLibraryOptions::FromEnvironment();
+  }
   SLUICE_RETURN_IF_ERROR(settings.server.Validate());
   settings.log.name = settings.server.name;
   SLUICE_RETURN_IF_ERROR(InitLogging(settings.log));
@@ -140,7 +178,7 @@ absl::Status Run(int argc, char** argv) {
 }  // namespace
 }  // namespace sluice::agent
 
-int main(int argc, char** argv) {
+SLUICE_PROGRAM(Agent) {
   const absl::Status status = sluice::agent::Run(argc, argv);
   if (status.ok()) return 0;
   std::cerr << "agent: " << status.message() << std::endl;

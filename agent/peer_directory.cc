@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/descriptor_socket.h"
 #include "agent/device/memory_file.h"
+#include "agent/device_memory_proto.h"
 #include "agent/socket_paths.h"
 #include "common/convert_tensor.h"
 #include "common/dtype.h"
@@ -32,7 +33,7 @@ void SocketPeerDirectory::SetSelf(Rank self) {
 void SocketPeerDirectory::SetPeers(const std::vector<Peer>& peers) {
   absl::flat_hash_map<Rank, PeerState> next;
   for (const Peer& peer : peers) {
-    next[peer.rank] = {peer.incarnation, peer.name, peer.socket_path, {}};
+    next[peer.rank] = {peer.incarnation, peer.name, peer.socket_path, {}, {}};
   }
   // What is dropped unmaps outside the lock.
   absl::flat_hash_map<Rank, PeerState> dropped;
@@ -42,6 +43,7 @@ void SocketPeerDirectory::SetPeers(const std::vector<Peer>& peers) {
     if (known != peers_.end() &&
         known->second.incarnation == state.incarnation) {
       state.mappings = std::move(known->second.mappings);
+      state.device_mappings = std::move(known->second.device_mappings);
     }
   }
   dropped = std::exchange(peers_, std::move(next));
@@ -51,14 +53,16 @@ void SocketPeerDirectory::Trim() {
   const absl::Time oldest = clock_.Now() - kKeepUnused;
   std::vector<std::shared_ptr<MappedMemory>> dropped;
   MutexLock lock(mutex_);
+  const auto trim = [&](const auto& item) {
+    // An execution that runs still uses it.
+    const bool drop =
+        item.second.last_used < oldest && item.second.memory.use_count() == 1;
+    if (drop) dropped.push_back(item.second.memory);
+    return drop;
+  };
   for (auto& [rank, state] : peers_) {
-    absl::erase_if(state.mappings, [&](const auto& item) {
-      // An execution that runs still uses it.
-      const bool drop =
-          item.second.last_used < oldest && item.second.memory.use_count() == 1;
-      if (drop) dropped.push_back(item.second.memory);
-      return drop;
-    });
+    absl::erase_if(state.mappings, trim);
+    absl::erase_if(state.device_mappings, trim);
   }
 }
 
@@ -66,7 +70,8 @@ int64_t SocketPeerDirectory::num_mappings() const {
   MutexLock lock(mutex_);
   int64_t total = 0;
   for (const auto& [rank, state] : peers_) {
-    total += static_cast<int64_t>(state.mappings.size());
+    total += static_cast<int64_t>(state.mappings.size() +
+                                  state.device_mappings.size());
   }
   return total;
 }
@@ -85,7 +90,8 @@ absl::StatusOr<SocketPeerDirectory::Target> SocketPeerDirectory::Find(
 
 absl::StatusOr<PeerSource> SocketPeerDirectory::Open(OperationId operation,
                                                      Rank peer,
-                                                     absl::Time deadline) {
+                                                     absl::Time deadline,
+                                                     int interrupt) {
   SLUICE_ASSIGN_OR_RETURN(const Target target, Find(peer));
   const auto named = [&](const absl::Status& status) {
     return absl::Status(status.code(),
@@ -98,9 +104,9 @@ absl::StatusOr<PeerSource> SocketPeerDirectory::Open(OperationId operation,
   v1::PassRequest request;
   request.mutable_open()->set_operation(operation.value());
   request.mutable_open()->set_rank(target.self.value());
-  absl::StatusOr<Frame> frame =
-      ExchangeFrames(socket->get(), request.SerializeAsString(), {},
-                     DescriptorSocket::kMaxReplyBytes, deadline - clock_.Now());
+  absl::StatusOr<Frame> frame = ExchangeFrames(
+      socket->get(), request.SerializeAsString(), {},
+      DescriptorSocket::kMaxReplyBytes, deadline - clock_.Now(), interrupt);
   if (!frame.ok()) return named(frame.status());
   v1::PassReply reply;
   if (!reply.ParseFromString(frame->body)) {
@@ -150,6 +156,39 @@ absl::StatusOr<std::shared_ptr<MappedMemory>> SocketPeerDirectory::Map(
   return memory;
 }
 
+absl::StatusOr<std::shared_ptr<MappedMemory>> SocketPeerDirectory::MapDevice(
+    Rank peer, Incarnation incarnation, const v1::DeviceMemory& memory) {
+  const std::string key = memory.SerializeAsString();
+  {
+    MutexLock lock(mutex_);
+    const auto state = peers_.find(peer);
+    if (state != peers_.end()) {
+      const auto it = state->second.device_mappings.find(key);
+      if (it != state->second.device_mappings.end()) {
+        it->second.last_used = clock_.Now();
+        return it->second.memory;
+      }
+    }
+  }
+  if (device_ == nullptr) return BadReply("memory of a GPU, none is here");
+  absl::StatusOr<std::shared_ptr<MappedMemory>> adopted =
+      device_->AdoptRange(RangeOf(memory));
+  // The peer has or had it mapped: nobody has said anything wrong.
+  if (absl::IsInvalidArgument(adopted.status())) {
+    return absl::UnavailableError(
+        absl::StrCat(adopted.status().message(),
+                     "; has the process ended whose memory it is?"));
+  }
+  SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<MappedMemory> mapped,
+                          std::move(adopted));
+  MutexLock lock(mutex_);
+  const auto state = peers_.find(peer);
+  if (state != peers_.end() && state->second.incarnation == incarnation) {
+    state->second.device_mappings[key] = {mapped, clock_.Now()};
+  }
+  return mapped;
+}
+
 absl::StatusOr<PeerSource> SocketPeerDirectory::MapReply(
     Rank peer, Incarnation incarnation, const v1::PassReply& reply,
     std::vector<UniqueFd> descriptors) {
@@ -171,13 +210,21 @@ absl::StatusOr<PeerSource> SocketPeerDirectory::MapReply(
         Map(peer, incarnation, std::move(descriptors[static_cast<size_t>(i)]),
             reply.sizes(i)));
   }
+  std::vector<std::shared_ptr<MappedMemory>> devices;
+  for (const v1::DeviceMemory& memory : reply.devices()) {
+    SLUICE_ASSIGN_OR_RETURN(devices.emplace_back(),
+                            MapDevice(peer, incarnation, memory));
+  }
   for (const v1::SourceTransfer& transfer : reply.transfers()) {
     PeerTransferSource& source = out.transfers[transfer.id()];
     for (const v1::SourcePiece& piece : transfer.pieces()) {
-      if (piece.descriptor_index() < 1 ||
-          piece.descriptor_index() >= reply.sizes_size()) {
-        return BadReply(absl::StrCat("descriptor ", piece.descriptor_index(),
-                                     " of ", reply.sizes_size()));
+      const bool on_device = piece.device_index() != 0;
+      const int index =
+          on_device ? piece.device_index() - 1 : piece.descriptor_index();
+      const auto& held = on_device ? devices : memories;
+      if (index < (on_device ? 0 : 1) ||
+          index >= static_cast<int>(held.size())) {
+        return BadReply(absl::StrCat("memory ", index, " of ", held.size()));
       }
       SLUICE_ASSIGN_OR_RETURN(Box box, FromProto(piece.box()));
       DType dtype = DType::kUnspecified;
@@ -186,7 +233,7 @@ absl::StatusOr<PeerSource> SocketPeerDirectory::MapReply(
       }
       source.boxes.push_back(std::move(box));
       source.pieces.push_back(
-          {memories[static_cast<size_t>(piece.descriptor_index())],
+          {held[static_cast<size_t>(index)],
            piece.offset_bytes(),
            {piece.strides_bytes().begin(), piece.strides_bytes().end()},
            dtype});

@@ -18,12 +18,14 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/device/descriptor_passing.h"
+#include "agent/device/device.h"
 #include "agent/executor_interface.h"
 #include "common/clock.h"
 #include "common/command.h"
 #include "common/mutex.h"
 
 namespace sluice::v1 {
+class DeviceMemory;
 class PassReply;
 }  // namespace sluice::v1
 
@@ -39,7 +41,9 @@ class SocketPeerDirectory final : public PeerDirectory {
  public:
   static constexpr absl::Duration kKeepUnused = absl::Seconds(60);
 
-  explicit SocketPeerDirectory(const Clock& clock) : clock_(clock) {}
+  // `device`, if it is a GPU, maps the memory of others; it outlives this.
+  explicit SocketPeerDirectory(const Clock& clock, Device* device = nullptr)
+      : clock_(clock), device_(device) {}
 
   // Who this agent is, and who else lives; replaces what was known.
   void SetSelf(Rank self);
@@ -50,7 +54,7 @@ class SocketPeerDirectory final : public PeerDirectory {
   int64_t num_mappings() const;
 
   absl::StatusOr<PeerSource> Open(OperationId operation, Rank peer,
-                                  absl::Time deadline) override;
+                                  absl::Time deadline, int interrupt) override;
 
  private:
   using FileKey = std::pair<dev_t, ino_t>;
@@ -63,6 +67,8 @@ class SocketPeerDirectory final : public PeerDirectory {
     std::string name;
     std::string socket_path;
     absl::flat_hash_map<FileKey, Mapping> mappings;
+    // Of a GPU's memory, by its DeviceMemory.
+    absl::flat_hash_map<std::string, Mapping> device_mappings;
   };
   // A peer as Open needs it.
   struct Target {
@@ -78,11 +84,14 @@ class SocketPeerDirectory final : public PeerDirectory {
                                                     Incarnation incarnation,
                                                     UniqueFd descriptor,
                                                     int64_t bytes);
+  absl::StatusOr<std::shared_ptr<MappedMemory>> MapDevice(
+      Rank peer, Incarnation incarnation, const v1::DeviceMemory& memory);
   absl::StatusOr<PeerSource> MapReply(Rank peer, Incarnation incarnation,
                                       const v1::PassReply& reply,
                                       std::vector<UniqueFd> descriptors);
 
   const Clock& clock_;
+  Device* const device_;
   mutable Mutex mutex_;
   Rank self_ ABSL_GUARDED_BY(mutex_) = kNoRank;
   absl::flat_hash_map<Rank, PeerState> peers_ ABSL_GUARDED_BY(mutex_);

@@ -273,6 +273,7 @@ absl::StatusOr<ExecutionRequest> PlanBinder::Bind() {
   out.digests = prepare_.digests;
   out.content_key = prepare_.content_key;
   out.staging_budget_bytes = prepare_.staging_bytes;
+  out.group = prepare_.group;
   out.progress_timeout = prepare_.progress_timeout;
   out.transfers.reserve(part_.transfers.size());
   for (const Transfer& transfer : part_.transfers) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -39,7 +40,7 @@ class StreamWriter {
     bool stuck = false;
     {
       MutexLock lock(mutex_);
-      if (ending_) return;
+      if (ending_ || last_.has_value()) return;
       stuck = queue_.size() >= max_queued_;
       if (!stuck) {
         queue_.push_back(std::move(message));
@@ -63,6 +64,7 @@ class StreamWriter {
       queue_.pop_front();
       // A broken stream ends by its cancellation; nothing more can be sent.
       if (!ok) queue_.clear();
+      EndIfSentLocked();
       if (!ending_) next = NextLocked();
     }
     if (next != nullptr) {
@@ -79,6 +81,18 @@ class StreamWriter {
       if (ending_) return;
       ending_ = true;
       status_ = std::move(status);
+    }
+    FinishIfIdle();
+  }
+
+  // As Finish, once what waits is sent; what is given to Send from now on is
+  // not.
+  void FinishWhenSent(grpc::Status status) {
+    {
+      MutexLock lock(mutex_);
+      if (ending_ || last_.has_value()) return;
+      last_ = std::move(status);
+      EndIfSentLocked();
     }
     FinishIfIdle();
   }
@@ -106,6 +120,12 @@ class StreamWriter {
     return &queue_.front();  // stays there until it is written
   }
 
+  void EndIfSentLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (ending_ || !last_.has_value() || !queue_.empty()) return;
+    ending_ = true;
+    status_ = *last_;
+  }
+
   void FinishIfIdle() {
     // A copy: the reactor may let go of this object before the call returns.
     const std::function<void(grpc::Status)> finish = calls_.finish;
@@ -128,6 +148,8 @@ class StreamWriter {
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   grpc::Status status_ ABSL_GUARDED_BY(mutex_);
+  // Status to finish with when the queue is empty.
+  std::optional<grpc::Status> last_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sluice::agent

@@ -35,11 +35,17 @@ class HostExecutor final : public TransferExecutor {
                const Clock& clock, std::unique_ptr<UcxTransport> transport)
       : callbacks_(std::move(callbacks)),
         clock_(clock),
-        buffers_(options.keep_staging_bytes),
+        mover_(options.mover != nullptr ? *options.mover : TheHostMover()),
+        buffers_(options.keep_staging_bytes, mover_),
+        lane_buffers_(options.keep_staging_bytes, options.lanes != nullptr
+                                                      ? options.lanes->mover()
+                                                      : mover_),
         transport_(std::move(transport)),
-        deps_{*transport_, peers,      clock,
-              workers_,    waiters_,   buffers_,
-              digests_,    callbacks_, [this](OperationId id) { Ended(id); }},
+        deps_{
+            *transport_, peers,         clock,
+            workers_,    waiters_,      buffers_,
+            mover_,      options.lanes, &lane_buffers_,
+            digests_,    callbacks_,    [this](OperationId id) { Ended(id); }},
         workers_("sluice-worker", options.worker_threads),
         waiters_("sluice-waiter", kMaxWaiters),
         watchdog_([this] {
@@ -52,6 +58,7 @@ class HostExecutor final : public TransferExecutor {
   std::string NetworkAddress() const override {
     return transport_->LocalAddress();
   }
+  UcxTransport* transport() override { return transport_.get(); }
   absl::Status SetPeer(Rank peer, Incarnation,
                        const std::string& network_address) override {
     return Annotate(transport_->Connect(KeyOf(peer), network_address),
@@ -84,7 +91,9 @@ class HostExecutor final : public TransferExecutor {
   const ExecutorCallbacks callbacks_;
   const Clock& clock_;
   DigestTable digests_;
+  PieceMover& mover_;
   StagingBuffers buffers_;
+  StagingBuffers lane_buffers_;
 
   Mutex mutex_;
   CondVar changed_;

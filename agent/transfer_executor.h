@@ -7,7 +7,9 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "agent/executor/piece_mover.h"
 #include "agent/executor_interface.h"
+#include "agent/message_lane.h"
 #include "agent/transport/ucx_transport.h"
 #include "common/clock.h"
 
@@ -21,6 +23,10 @@ struct TransferExecutorOptions {
   int worker_threads = 2;
   // Free staging buffers kept between operations, in bytes.
   int64_t keep_staging_bytes = int64_t{16} << 20;
+  // What moves bytes; outlives the executor. Null: the host's.
+  PieceMover* mover = nullptr;
+  // What goes from GPU to GPU; outlives the executor. Null: nothing.
+  MessageLanes* lanes = nullptr;
 };
 
 // `peers` and `clock` outlive the executor; so does what the callbacks use. Its

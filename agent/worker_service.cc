@@ -6,12 +6,14 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "agent/device_memory_proto.h"
 #include "agent/waiting_call.h"
 #include "common/convert_command.h"
 #include "common/convert_limits.h"
 #include "common/convert_repeated.h"
 #include "common/convert_tensor.h"
 #include "common/convert_time.h"
+#include "common/logging.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
@@ -69,11 +71,16 @@ absl::StatusOr<BufferId> WorkerServiceImpl::TakeLent(
   SLUICE_RETURN_IF_ERROR(
       CheckNotNegative("offset_bytes", request.offset_bytes()));
   SLUICE_RETURN_IF_ERROR(CheckNotNegative("step", request.step()));
-  SLUICE_ASSIGN_OR_RETURN(
-      UniqueFd fd,
-      deps_.descriptors.Take(SessionId(request.session()), request.token()));
-  SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<MappedMemory> memory,
-                          deps_.device.Adopt(std::move(fd)));
+  std::shared_ptr<MappedMemory> memory;
+  if (request.has_device()) {
+    SLUICE_ASSIGN_OR_RETURN(memory,
+                            deps_.arenas.AdoptRange(RangeOf(request.device())));
+  } else {
+    SLUICE_ASSIGN_OR_RETURN(
+        UniqueFd fd,
+        deps_.descriptors.Take(SessionId(request.session()), request.token()));
+    SLUICE_ASSIGN_OR_RETURN(memory, deps_.device.Adopt(std::move(fd)));
+  }
   if (request.offset_bytes() > memory->size()) {
     return absl::InvalidArgumentError(
         absl::StrCat("offset_bytes ", request.offset_bytes(),
@@ -106,7 +113,8 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::LendMemory(
                                         bytes,
                                         request->offset_bytes(),
                                         Version(request->version()),
-                                        request->step()};
+                                        request->step(),
+                                        request->has_device()};
       },
       [](const LendMemoryReply&) { return absl::OkStatus(); });
 }
@@ -190,6 +198,12 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Pin(grpc::CallbackServerContext*,
         if (reply.bytes == 0) return absl::OkStatus();
         SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<MappedMemory> memory,
                                 deps_.buffers.Get(reply.buffer));
+        if (memory->space() == MemorySpace::kDevice) {
+          SLUICE_ASSIGN_OR_RETURN(const DeviceRange range, memory->ToRange());
+          FillRange(range, *response->mutable_device());
+          NotePin(response->pin(), memory);
+          return absl::OkStatus();
+        }
         response->set_token(
             deps_.descriptors.Grant(SessionId(request->session()), reply.buffer,
                                     Access::kReadOnly, memory));
@@ -200,6 +214,9 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Pin(grpc::CallbackServerContext*,
 grpc::ServerUnaryReactor* WorkerServiceImpl::Unpin(
     grpc::CallbackServerContext*, const v1::UnpinRequest* request,
     v1::UnpinResponse*) {
+  const absl::Status held = HoldBack(*request);
+  // The pin goes all the same: its reader may be gone.
+  if (!held.ok()) LogWarn("unpinned without its event", {{"status", held}});
   return WaitingCall::Start<UnpinReply>(
       deps_.host,
       [this, request](CallId call) -> Event {
@@ -207,6 +224,30 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Unpin(
                                    PinId(request->pin())};
       },
       [](const UnpinReply&) { return absl::OkStatus(); });
+}
+
+void WorkerServiceImpl::NotePin(uint64_t pin,
+                                const std::shared_ptr<MappedMemory>& memory) {
+  MutexLock lock(mutex_);
+  // Pins that ended with their sessions.
+  if (pinned_.size() >= 1024) {
+    absl::erase_if(pinned_,
+                   [](const auto& item) { return item.second.expired(); });
+  }
+  pinned_[pin] = memory;
+}
+
+absl::Status WorkerServiceImpl::HoldBack(const v1::UnpinRequest& request) {
+  std::shared_ptr<MappedMemory> memory;
+  {
+    MutexLock lock(mutex_);
+    const auto it = pinned_.find(request.pin());
+    if (it == pinned_.end()) return absl::OkStatus();
+    memory = it->second.lock();
+    pinned_.erase(it);
+  }
+  if (memory == nullptr || request.event().empty()) return absl::OkStatus();
+  return memory->HoldBackFor(request.event());
 }
 
 absl::Status WorkerServiceImpl::Describe(

@@ -5,19 +5,27 @@
 // host, encodes its replies; buffers become tokens of the descriptor socket.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/buffer_registry.h"
+#include "agent/collective/reduce_groups.h"
 #include "agent/core/effects.h"
 #include "agent/core/events.h"
 #include "agent/descriptor_table.h"
 #include "agent/device/device.h"
+#include "agent/device/mapped_memory.h"
 #include "agent/host.h"
+#include "agent/nccl/gpu_copies.h"
 #include "common/ids.h"
+#include "common/mutex.h"
 #include "proto/sluice/v1/worker_service.grpc.pb.h"
 
 namespace sluice::agent {
@@ -30,9 +38,15 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
  public:
   struct Deps {
     AgentHost& host;
-    Device& device;
+    Device& arenas;  // maps what lies on a GPU
+    Device& device;  // maps descriptors
     BufferRegistry& buffers;
     DescriptorTable& descriptors;
+    ReduceGroups& reduce_groups;
+    // Takes memory of a GPU for groups of GPUs; unused without them.
+    std::function<absl::StatusOr<std::shared_ptr<MappedMemory>>(
+        const GpuMemoryOffer&)>
+        adopt_gpu_memory = {};
   };
   struct Identity {
     std::string name;
@@ -83,6 +97,8 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
       grpc::CallbackServerContext* context,
       const v1::GetSamplesRequest* request,
       v1::GetSamplesResponse* response) override;
+  grpc::ServerBidiReactor<v1::ReduceRequest, v1::ReduceReply>* ReduceGroup(
+      grpc::CallbackServerContext* context) override;
 
  private:
   SessionId CoreSession(uint64_t wire) const {
@@ -98,8 +114,16 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
       const std::vector<SamplePlace>& places,
       google::protobuf::RepeatedPtrField<v1::SamplePlace>* out);
 
+  // Keeps in mind which memory of a GPU a pin is of.
+  void NotePin(uint64_t pin, const std::shared_ptr<MappedMemory>& memory);
+  // Lets the memory of a pin wait for its reader.
+  absl::Status HoldBack(const v1::UnpinRequest& request);
+
   const Deps deps_;
   const Identity identity_;
+  Mutex mutex_;
+  absl::flat_hash_map<uint64_t, std::weak_ptr<MappedMemory>> pinned_
+      ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sluice::agent

@@ -5,6 +5,8 @@
 #include <variant>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "agent/stream_writer.h"
 #include "agent/worker_service.h"
 #include "common/convert_limits.h"
@@ -144,6 +146,10 @@ class SessionReactor final : public grpc::ServerWriteReactor<v1::SessionEvent> {
     }
     LogInfo("worker detached", {{"worker", worker_}, {"session", session}});
     deps_.descriptors.RemoveSession(Wire(session));
+    deps_.reduce_groups.EndSession(
+        Wire(session).value(),
+        absl::UnavailableError(absl::StrCat("worker ", worker_, " of ",
+                                            identity_.name, " has gone")));
     deps_.host.RemoveSession(session);
   }
 

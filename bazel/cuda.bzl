@@ -1,7 +1,7 @@
 """Finds the CUDA toolkit, or records that there is none.
 
-The repository @local_cuda always exists: its defs.bzl says CUDA_FOUND, and its
-target //:cudart is empty where there is no toolkit. BUILD files choose with
+The repository @local_cuda always exists: its defs.bzl says CUDA_FOUND (with
+CUDA_HOME and what nvcc says of its version, CUDA_VERSION), and its target //:cudart is empty where there is no toolkit. BUILD files choose with
 select({"//bazel:cuda_found": ..., "//conditions:default": ...}).
 """
 
@@ -11,7 +11,11 @@ package(default_visibility = ["//visibility:public"])
 # A target that links the static runtime needs linkstatic = 1.
 cc_library(
     name = "cudart",
-    hdrs = glob(["cuda/include/**/*.h", "cuda/include/**/*.hpp"]),
+    hdrs = glob([
+        "cuda/include/**/*.h",
+        "cuda/include/**/*.hpp",
+        "cuda/include/cccl/nv/**",
+    ]),
     srcs = ["cuda/lib64/libcudart_static.a"],
     includes = ["cuda/include", "cuda/include/cccl"],
     linkopts = ["-ldl", "-lpthread", "-lrt"],
@@ -30,12 +34,15 @@ def _cuda_configure_impl(repository_ctx):
     nvcc = repository_ctx.path(home + "/bin/nvcc")
     runtime = repository_ctx.path(home + "/lib64/libcudart_static.a")
     found = nvcc.exists and runtime.exists
+    version = ""
     if found:
         repository_ctx.symlink(home, "cuda")
+        version = repository_ctx.execute([nvcc, "--version"]).stdout.strip()
     repository_ctx.file("BUILD.bazel", _FOUND_BUILD if found else _MISSING_BUILD)
     repository_ctx.file(
         "defs.bzl",
-        "CUDA_FOUND = %s\nCUDA_HOME = %r\n" % (found, home if found else ""),
+        "CUDA_FOUND = %s\nCUDA_HOME = %r\nCUDA_VERSION = %r\n" %
+        (found, home if found else "", version.split("\n")[-1]),
     )
 
 cuda_configure = repository_rule(

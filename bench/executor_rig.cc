@@ -28,20 +28,22 @@ void FillPattern(agent::MappedMemory& memory, uint64_t seed) {
 
 agent::ExecutionRequest OneTensorRequest(OperationId operation, Rank self,
                                          Rank source, Rank destination,
-                                         LinkClass link, bool strided,
+                                         LinkClass link, const Rows& rows,
                                          int64_t bytes, const Memory& from,
                                          const Memory& to) {
   constexpr int64_t kElement = 2;
-  constexpr int64_t kColumns = kRowBytes / kElement;
   agent::BoundPiece piece;
   piece.tensor = "weight";
   piece.dtype = DType::kBF16;
-  piece.shape = {bytes / kRowBytes, kColumns};
+  piece.shape = {bytes / rows.from_pitch, rows.from_pitch / kElement};
   piece.box = Box::Whole(piece.shape);
-  if (strided) piece.box.dim(1).hi = kColumns / 2;
-  const std::vector<int64_t> strides = {kRowBytes, kElement};
-  if (from != nullptr) piece.source = agent::BoundPlace{from, 0, strides};
-  if (to != nullptr) piece.destinations.push_back({to, 0, strides});
+  piece.box.dim(1).hi = rows.bytes / kElement;
+  if (from != nullptr) {
+    piece.source = agent::BoundPlace{from, 0, {rows.from_pitch, kElement}};
+  }
+  if (to != nullptr) {
+    piece.destinations.push_back({to, 0, {rows.to_pitch, kElement}});
+  }
   agent::BoundTransfer transfer;
   transfer.link = link;
   transfer.source = source;

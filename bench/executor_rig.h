@@ -28,14 +28,22 @@ inline uint64_t PatternWord(uint64_t seed, int64_t i) {
 }
 void FillPattern(agent::MappedMemory& memory, uint64_t seed);
 
-// Row-major rows of kRowBytes; a strided transfer moves the first half of each.
-inline constexpr int64_t kRowBytes = 8192;
+// Rows of one tensor as both sides hold them: of each the first `bytes` bytes
+// move. The default is a tensor of rows that lie side by side.
+struct Rows {
+  int64_t bytes = 8192;
+  int64_t from_pitch = 8192;  // from a row's start to the next one's
+  int64_t to_pitch = 8192;
+};
+// What a strided network case moves: half of each row, packed and unpacked.
+inline constexpr Rows kHalfRows = {.bytes = 4096};
 
-// A transfer of a memory as one tensor from `source` to `destination`, with the
-// places of whichever memory is given.
+// A transfer of a memory of `bytes` bytes as one tensor from `source` to
+// `destination`, with the places of whichever memory is given. The pitches
+// divide the bytes.
 agent::ExecutionRequest OneTensorRequest(OperationId operation, Rank self,
                                          Rank source, Rank destination,
-                                         LinkClass link, bool strided,
+                                         LinkClass link, const Rows& rows,
                                          int64_t bytes, const Memory& from,
                                          const Memory& to);
 

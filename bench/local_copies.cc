@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -46,7 +47,7 @@ constexpr Rank kPuller(1);
 class SourceDirectory final : public agent::PeerDirectory {
  public:
   absl::StatusOr<agent::PeerSource> Open(OperationId operation, Rank,
-                                         absl::Time) override {
+                                         absl::Time, int) override {
     SLUICE_ASSIGN_OR_RETURN(const auto board,
                             source->executor().Board(operation));
     agent::PeerSource out;
@@ -68,6 +69,8 @@ struct LocalCopies::Impl {
   SourceDirectory directory;
   std::unique_ptr<ExecutorRig> source, puller;
   uint64_t next_operation = 1;
+
+  absl::StatusOr<Rate> Pull(const Rows& rows);
 
   template <typename Work>
   Rate Time(Work work) {
@@ -113,34 +116,54 @@ Rate LocalCopies::NonTemporal() {
   return Memcpy();
 }
 
-absl::StatusOr<Rate> LocalCopies::Pull() {
-  Impl& impl = *impl_;
-  std::memset(impl.to->data(), 0, static_cast<size_t>(impl.to->size()));
-  const OperationId operation(impl.next_operation++);
+// Whether every row arrived, and nothing beyond them was written.
+bool Arrived(const agent::MappedMemory& from, const agent::MappedMemory& to,
+             const Rows& rows) {
+  const int64_t count = from.size() / rows.from_pitch;
+  for (int64_t i = 0; i < count; ++i) {
+    if (std::memcmp(from.data() + i * rows.from_pitch,
+                    to.data() + i * rows.to_pitch,
+                    static_cast<size_t>(rows.bytes)) != 0) {
+      return false;
+    }
+  }
+  const int64_t end = (count - 1) * rows.to_pitch + rows.bytes;
+  return std::all_of(to.data() + end, to.data() + to.size(),
+                     [](std::byte b) { return b == std::byte{0}; });
+}
+
+absl::StatusOr<Rate> LocalCopies::Pull() { return impl_->Pull(Rows()); }
+
+absl::StatusOr<Rate> LocalCopies::PullRows(int64_t row_bytes) {
+  return impl_->Pull({row_bytes, 8 * row_bytes, row_bytes});
+}
+
+absl::StatusOr<Rate> LocalCopies::Impl::Pull(const Rows& rows) {
+  std::memset(to->data(), 0, static_cast<size_t>(to->size()));
+  const OperationId operation(next_operation++);
   const auto request = [&](Rank self) {
     return OneTensorRequest(operation, self, kSource, kPuller,
-                            LinkClass::kSameNode, /*strided=*/false,
-                            impl.from->size(),
-                            self == kSource ? impl.from : nullptr,
-                            self == kPuller ? impl.to : nullptr);
+                            LinkClass::kSameNode, rows, from->size(),
+                            self == kSource ? from : nullptr,
+                            self == kPuller ? to : nullptr);
   };
-  impl.directory.piece = request(kSource).transfers[0].pieces[0];
-  agent::TransferExecutor& source = impl.source->executor();
-  agent::TransferExecutor& puller = impl.puller->executor();
-  SLUICE_RETURN_IF_ERROR(source.Prepare(request(kSource)));
-  SLUICE_RETURN_IF_ERROR(puller.Prepare(request(kPuller)));
-  SLUICE_RETURN_IF_ERROR(source.Start(operation));
+  directory.piece = request(kSource).transfers[0].pieces[0];
+  agent::TransferExecutor& giver = source->executor();
+  agent::TransferExecutor& taker = puller->executor();
+  SLUICE_RETURN_IF_ERROR(giver.Prepare(request(kSource)));
+  SLUICE_RETURN_IF_ERROR(taker.Prepare(request(kPuller)));
+  SLUICE_RETURN_IF_ERROR(giver.Start(operation));
   absl::Status status;
-  const Rate rate = impl.Time([&] {
-    status = puller.Start(operation);
-    if (status.ok()) status = impl.puller->Wait();
+  Rate rate = Time([&] {
+    status = taker.Start(operation);
+    if (status.ok()) status = puller->Wait();
   });
+  rate.bytes = from->size() / rows.from_pitch * rows.bytes;
   SLUICE_RETURN_IF_ERROR(status);
-  SLUICE_RETURN_IF_ERROR(impl.source->Wait());
-  puller.Release(operation);
-  source.Release(operation);
-  if (std::memcmp(impl.from->data(), impl.to->data(),
-                  static_cast<size_t>(impl.from->size())) != 0) {
+  SLUICE_RETURN_IF_ERROR(source->Wait());
+  taker.Release(operation);
+  giver.Release(operation);
+  if (!Arrived(*from, *to, rows)) {
     return absl::DataLossError("what was pulled is not what was there");
   }
   return rate;

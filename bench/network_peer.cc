@@ -26,8 +26,8 @@ constexpr int kWorkerThreads = 2;
 // Nobody is on this node.
 class NoPeers final : public agent::PeerDirectory {
  public:
-  absl::StatusOr<agent::PeerSource> Open(OperationId, Rank,
-                                         absl::Time) override {
+  absl::StatusOr<agent::PeerSource> Open(OperationId, Rank, absl::Time,
+                                         int) override {
     return absl::UnavailableError("no peers on this node");
   }
 };
@@ -87,7 +87,8 @@ absl::Status PeerProcess::Run(int64_t bytes) {
 absl::Status PeerProcess::Move(NetworkCase what, OperationId operation) {
   agent::ExecutionRequest request = OneTensorRequest(
       operation, sender_ ? kSender : kReceiver, kSender, kReceiver,
-      LinkClass::kBetweenNodes, what == NetworkCase::kStrided, memory_->size(),
+      LinkClass::kBetweenNodes,
+      what == NetworkCase::kStrided ? kHalfRows : Rows(), memory_->size(),
       sender_ ? memory_ : nullptr, sender_ ? nullptr : memory_);
   request.digests = what == NetworkCase::kDigests;
   agent::TransferExecutor& executor = rig_->executor();
@@ -108,7 +109,8 @@ bool PeerProcess::Verify(NetworkCase what) {
   const auto* words = reinterpret_cast<const uint64_t*>(memory_->data());
   bool good = true;
   for (int64_t i = 0; i < memory_->size() / 8; ++i) {
-    const bool moved = !strided || i * 8 % kRowBytes < kRowBytes / 2;
+    const bool moved =
+        !strided || i * 8 % kHalfRows.from_pitch < kHalfRows.bytes;
     const uint64_t expected =
         moved ? PatternWord(static_cast<uint64_t>(index_), i) : 0;
     good &= words[i] == expected;

@@ -4,16 +4,13 @@
 // The parts of transfer_bench: the executor that agents run, and what the
 // machine and UCX can do, each measured once per call.
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
-#include "common/clock.h"
+#include "bench/line_processes.h"
 
 namespace sluice::bench {
 
@@ -39,28 +36,16 @@ class NetworkPairs {
   // be called before the first thread is made.
   // Errors: INTERNAL - no process, or one that cannot start its executor.
   static absl::StatusOr<NetworkPairs> Create(int pairs, int64_t bytes);
-  // Ends the processes.
-  ~NetworkPairs();
-  NetworkPairs(NetworkPairs&&) = default;
-  NetworkPairs& operator=(NetworkPairs&&) = delete;
 
   // Moves `bytes` of all pairs at once, and verifies what arrived.
   // Errors: DATA_LOSS - it is not what was sent; INTERNAL - a process failed.
   absl::StatusOr<Rate> Run(NetworkCase what);
 
  private:
-  struct Peer {
-    pid_t pid = -1;
-    int to = -1;
-    int from = -1;
-  };
   NetworkPairs() = default;
-  absl::Status Fork(bool sender, int index);
-  absl::Status Tell(absl::string_view line);
-  absl::Status Expect(absl::string_view line);
 
-  SystemClock clock_;
-  std::vector<Peer> peers_;  // sender, receiver, sender, ...
+  // Sender, receiver, sender, ...
+  std::unique_ptr<LineProcesses> processes_ = std::make_unique<LineProcesses>();
   int64_t bytes_ = 0;
   uint64_t next_operation_ = 1;
 };
@@ -88,8 +73,12 @@ class LocalCopies {
   // One thread each, all three.
   Rate Memcpy();
   Rate NonTemporal();
-  // Digests off, verified. Errors: DATA_LOSS, and the executor's.
+  // All of the memory. Digests off, verified. Errors: DATA_LOSS, and the
+  // executor's.
   absl::StatusOr<Rate> Pull();
+  // As Pull, of the first `row_bytes` of rows that are eight times as long (a
+  // shard of eight of a matrix cut by columns) to rows that lie side by side.
+  absl::StatusOr<Rate> PullRows(int64_t row_bytes);
 
  private:
   struct Impl;

@@ -51,7 +51,29 @@ struct Peer {
   Incarnation incarnation;
   std::string network_address;
   std::string socket_path;
+  std::string device = {};  // kind, such as "host"
   friend bool operator==(const Peer&, const Peer&) = default;
+};
+
+// Agents of an operation whose GPUs exchange its messages by NCCL; no members:
+// there is none.
+struct MessageGroup {
+  struct Member {
+    Rank rank = kNoRank;
+    Incarnation incarnation;
+    friend auto operator<=>(const Member&, const Member&) = default;
+  };
+  // The same name and members mean a communicator made before.
+  std::string name;
+  std::vector<Member> members;
+  friend bool operator==(const MessageGroup&, const MessageGroup&) = default;
+};
+
+// Collective work of one agent, in its order in an epoch.
+struct SegmentNumber {
+  uint64_t number = 0;       // from 1; 0: none
+  uint64_t predecessor = 0;  // on the same agent; 0: none
+  friend bool operator==(const SegmentNumber&, const SegmentNumber&) = default;
 };
 
 // --- commands ---------------------------------------------------------------
@@ -90,9 +112,11 @@ struct PrepareCommand {
   absl::Duration wait_deadline;
   absl::Duration progress_timeout;
   absl::Duration deadline;
+  MessageGroup group = {};
 };
 struct ExecuteCommand {
   OperationId operation;
+  SegmentNumber segment = {};
 };
 struct CommitCommand {
   OperationId operation;
@@ -101,6 +125,7 @@ struct CommitCommand {
 struct AbortCommand {
   OperationId operation;
   absl::Status reason;
+  SegmentNumber segment = {};  // void, if its Execute has not come
 };
 struct ReleaseCommand {
   OperationId operation;

@@ -49,6 +49,12 @@ void Fill(const LoadCommand& body, Epoch, v1::Command& proto) {
   load.set_directory(body.directory);
   *load.mutable_deadline() = ToProto(body.deadline);
 }
+template <typename Proto>
+void FillSegment(const SegmentNumber& segment, Proto& proto) {
+  if (segment.number == 0) return;
+  proto.mutable_segment()->set_number(segment.number);
+  proto.mutable_segment()->set_predecessor(segment.predecessor);
+}
 void Fill(const PrepareCommand& body, Epoch, v1::Command& proto) {
   v1::PrepareCommand& prepare = *proto.mutable_prepare();
   prepare.set_operation(body.operation.value());
@@ -64,9 +70,18 @@ void Fill(const PrepareCommand& body, Epoch, v1::Command& proto) {
   *prepare.mutable_wait_deadline() = ToProto(body.wait_deadline);
   *prepare.mutable_progress_timeout() = ToProto(body.progress_timeout);
   *prepare.mutable_deadline() = ToProto(body.deadline);
+  if (!body.group.members.empty()) {
+    prepare.mutable_group()->set_name(body.group.name);
+    for (const MessageGroup::Member& member : body.group.members) {
+      auto* const added = prepare.mutable_group()->add_members();
+      added->set_rank(member.rank.value());
+      added->set_incarnation(member.incarnation.value());
+    }
+  }
 }
 void Fill(const ExecuteCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_execute()->set_operation(body.operation.value());
+  FillSegment(body.segment, *proto.mutable_execute());
 }
 void Fill(const CommitCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_commit()->set_operation(body.operation.value());
@@ -75,6 +90,7 @@ void Fill(const CommitCommand& body, Epoch, v1::Command& proto) {
 void Fill(const AbortCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_abort()->set_operation(body.operation.value());
   *proto.mutable_abort()->mutable_reason() = ToOutcome(body.reason);
+  FillSegment(body.segment, *proto.mutable_abort());
 }
 void Fill(const ReleaseCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_release()->set_operation(body.operation.value());
@@ -144,6 +160,34 @@ absl::StatusOr<CommandBody> Parse(const v1::LoadCommand& proto) {
                           DurationFromProto("deadline", proto.deadline()));
   return body;
 }
+absl::StatusOr<MessageGroup> ParseGroup(const v1::MessageGroup& proto) {
+  MessageGroup group;
+  if (proto.members().empty()) return group;
+  SLUICE_RETURN_IF_ERROR(CheckName("group", proto.name(), kMaxAgentNameBytes));
+  group.name = proto.name();
+  if (proto.members_size() > kMaxPeers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("group: expected at most ", kMaxPeers, " members, found ",
+                     proto.members_size()));
+  }
+  for (const auto& member : proto.members()) {
+    group.members.push_back(
+        {Rank(member.rank()), Incarnation(member.incarnation())});
+    if (member.rank() >= 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("group: expected ranks from 0, found ", member.rank()));
+  }
+  return group;
+}
+absl::StatusOr<SegmentNumber> ParseSegment(const v1::SegmentNumber& proto) {
+  const bool none = proto.number() == 0 && proto.predecessor() == 0;
+  if (none || proto.number() > proto.predecessor()) {
+    return SegmentNumber{proto.number(), proto.predecessor()};
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("segment: expected a number above its predecessor's, ",
+                   proto.predecessor(), ", found ", proto.number()));
+}
 absl::StatusOr<CommandBody> Parse(const v1::PrepareCommand& proto) {
   PrepareCommand body;
   body.operation = OperationId(proto.operation());
@@ -172,10 +216,14 @@ absl::StatusOr<CommandBody> Parse(const v1::PrepareCommand& proto) {
       DurationFromProto("progress_timeout", proto.progress_timeout()));
   SLUICE_ASSIGN_OR_RETURN(body.deadline,
                           DurationFromProto("deadline", proto.deadline()));
+  SLUICE_ASSIGN_OR_RETURN(body.group, ParseGroup(proto.group()));
   return body;
 }
 absl::StatusOr<CommandBody> Parse(const v1::ExecuteCommand& proto) {
-  return ExecuteCommand{OperationId(proto.operation())};
+  ExecuteCommand body;
+  body.operation = OperationId(proto.operation());
+  SLUICE_ASSIGN_OR_RETURN(body.segment, ParseSegment(proto.segment()));
+  return body;
 }
 absl::StatusOr<CommandBody> Parse(const v1::CommitCommand& proto) {
   return CommitCommand{OperationId(proto.operation()),
@@ -185,6 +233,7 @@ absl::StatusOr<CommandBody> Parse(const v1::AbortCommand& proto) {
   AbortCommand body;
   body.operation = OperationId(proto.operation());
   SLUICE_RETURN_IF_ERROR(ParseOutcome(proto.reason(), body.reason));
+  SLUICE_ASSIGN_OR_RETURN(body.segment, ParseSegment(proto.segment()));
   return body;
 }
 absl::StatusOr<CommandBody> Parse(const v1::ReleaseCommand& proto) {
@@ -310,6 +359,7 @@ v1::Peer ToProto(const Peer& peer) {
   proto.set_incarnation(peer.incarnation.value());
   proto.set_network_address(peer.network_address);
   proto.set_socket_path(peer.socket_path);
+  proto.set_device(peer.device);
   return proto;
 }
 
@@ -393,6 +443,9 @@ absl::StatusOr<Peer> FromProto(const v1::Peer& proto) {
   SLUICE_RETURN_IF_ERROR(
       CheckText("socket_path", proto.socket_path(), kMaxPathBytes));
   peer.socket_path = proto.socket_path();
+  SLUICE_RETURN_IF_ERROR(
+      CheckText("device", proto.device(), kMaxAgentNameBytes));
+  peer.device = proto.device();
   return peer;
 }
 

@@ -19,6 +19,7 @@ namespace sluice {
 inline constexpr int64_t kMaxAgentNameBytes = 128;
 inline constexpr int64_t kMaxNodeNameBytes = 128;
 inline constexpr int64_t kMaxWorkerNameBytes = 128;
+inline constexpr int64_t kMaxReduceGroupNameBytes = 128;
 inline constexpr int64_t kMaxModelNameBytes = 256;
 inline constexpr int64_t kMaxPlacementNameBytes = 128;
 inline constexpr int64_t kMaxTensorNameBytes = 512;
@@ -50,6 +51,8 @@ inline constexpr int64_t kMaxSequences = int64_t{1} << 20;
 inline constexpr int64_t kMaxCopies = 8;
 inline constexpr int64_t kMaxPlacements = 65536;
 inline constexpr int64_t kMaxPeers = 65536;
+// In one heartbeat.
+inline constexpr int64_t kMaxReduceGroupReports = 512;
 inline constexpr int64_t kMaxDestinations = 1024;
 
 // No message of a control RPC is larger, in either direction.

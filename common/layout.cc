@@ -182,6 +182,23 @@ absl::StatusOr<std::vector<TensorClass>> ClassifyLayout(const ModelSpec& model,
   return out;
 }
 
+absl::StatusOr<std::vector<DType>> HeldTypes(const ModelSpec& model,
+                                             const Layout& layout,
+                                             const Mesh& mesh) {
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<TensorClass> classes,
+                          ClassifyLayout(model, layout, mesh));
+  std::vector<DType> held;
+  held.reserve(model.tensors.size());
+  for (const TensorSpec& tensor : model.tensors) held.push_back(tensor.dtype);
+  for (const TensorClass& held_alike : classes) {
+    if (held_alike.dtype == DType::kUnspecified) continue;  // by nobody
+    for (const TensorIndex index : held_alike.tensors) {
+      held[static_cast<size_t>(index.value())] = held_alike.dtype;
+    }
+  }
+  return held;
+}
+
 absl::Span<const Box> TensorClass::BoxesOn(int64_t mesh_index) const {
   const auto it = std::partition_point(holders.begin(), holders.end(),
                                        [mesh_index](const Holder& holder) {

@@ -209,6 +209,12 @@ absl::StatusOr<std::vector<TensorClass>> ClassifyLayout(const ModelSpec& model,
                                                         const Layout& layout,
                                                         const Mesh& mesh);
 
+// Returns the element type in which each tensor is held, by tensor index; the
+// model's own for one that nobody holds. Errors: as ClassifyLayout.
+absl::StatusOr<std::vector<DType>> HeldTypes(const ModelSpec& model,
+                                             const Layout& layout,
+                                             const Mesh& mesh);
+
 // Returns the size of every mesh index's buffer: entry i equals
 // ExpandLayout(.., i)->buffer_bytes, without expanding. Errors: as
 // ExpandLayout.

@@ -85,6 +85,16 @@ absl::StatusOr<CallerLossPolicy> FromProto(v1::CallerLossPolicy proto) {
                                                 : CallerLossPolicy::kCancel;
 }
 
+absl::StatusOr<Transport> FromProto(v1::Transport proto) {
+  if (!v1::Transport_IsValid(proto)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("transport: expected AUTO, UCX or NCCL, found ",
+                     static_cast<int>(proto)));
+  }
+  return proto == v1::TRANSPORT_UNSPECIFIED ? Transport::kAuto
+                                            : static_cast<Transport>(proto);
+}
+
 absl::StatusOr<OperationResult> FromProto(const v1::OperationResult& proto) {
   OperationResult result;
   result.version = Version(proto.version());

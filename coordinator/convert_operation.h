@@ -23,6 +23,7 @@ v1::OperationInfo ToProto(const OperationInfo& info);
 
 // Unspecified is kCancel. Errors: INVALID_ARGUMENT - unknown.
 absl::StatusOr<CallerLossPolicy> FromProto(v1::CallerLossPolicy proto);
+absl::StatusOr<Transport> FromProto(v1::Transport proto);
 // Errors: INVALID_ARGUMENT - an unknown phase, a negative or infinite number.
 absl::StatusOr<OperationResult> FromProto(const v1::OperationResult& proto);
 

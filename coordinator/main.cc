@@ -16,6 +16,7 @@
 #include "common/flags.h"
 #include "common/grpc_setup.h"
 #include "common/logging.h"
+#include "common/program.h"
 #include "common/status_macros.h"
 #include "coordinator/core/core_options.h"
 #include "coordinator/core_functions.h"
@@ -143,6 +144,4 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace sluice::coordinator
 
-int main(int argc, char** argv) {
-  return sluice::coordinator::Main(argc, argv);
-}
+SLUICE_PROGRAM(Coordinator) { return sluice::coordinator::Main(argc, argv); }

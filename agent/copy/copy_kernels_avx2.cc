@@ -34,8 +34,9 @@ SLUICE_AVX2_INLINE void Stream(std::byte* p, __m256i v) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), v);
 }
 SLUICE_AVX2_INLINE int64_t PrefetchDistance(const Rows& rows) {
-  return rows.bytes <= kPrefetchRowBytes && rows.count > kPrefetchRows
-             ? kPrefetchRows * rows.src_stride
+  const int64_t ahead = PrefetchRows(rows.bytes);
+  return rows.bytes <= kPrefetchRowBytes && rows.count > ahead
+             ? ahead * rows.src_stride
              : kPrefetchAhead;
 }
 // The address is a hint and may lie outside the buffer: it goes through an
@@ -235,9 +236,32 @@ SLUICE_AVX2 void DigestRowsImpl(const Rows& rows, Digest& digest) {
   digest += total;
 }
 
+// Rows of whole cache lines at both ends: no head and no tail to look for,
+// which rows of two lines feel. `rows` is a copy: bytes that are stored could
+// alias it, and it would be read again after each.
+SLUICE_AVX2_INLINE void StreamLines(const Rows rows, int64_t ahead) {
+  const std::byte* src = rows.src;
+  std::byte* dst = rows.dst;
+  for (int64_t i = 0; i < rows.count; ++i) {
+    for (int64_t at = 0; at < rows.bytes; at += kLine) {
+      Prefetch(src + at, ahead);
+      const __m256i a = Load(src + at);
+      const __m256i b = Load(src + at + 32);
+      Stream(dst + at, a);
+      Stream(dst + at + 32, b);
+    }
+    src += rows.src_stride, dst += rows.dst_stride;
+  }
+}
+
 template <bool kStreaming>
 SLUICE_AVX2 void CopyRowsImpl(const Rows& rows) {
   const int64_t ahead = PrefetchDistance(rows);
+  if (kStreaming && rows.bytes % kLine == 0 && rows.dst_stride % kLine == 0 &&
+      HeadBytes(rows.dst, kLine) == 0) {
+    StreamLines(rows, ahead);
+    return;
+  }
   const std::byte* src = rows.src;
   std::byte* dst = rows.dst;
   for (int64_t i = 0; i < rows.count; ++i) {

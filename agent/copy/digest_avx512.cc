@@ -84,7 +84,6 @@ SLUICE_AVX512_INLINE void AddSegment(BlockSums& sums, int64_t offset,
 // The address is a hint and may lie outside the buffer: it goes through an
 // integer, because a pointer outside its array is undefined even unused.
 SLUICE_AVX512_INLINE void PrefetchRow(const Rows& rows, int64_t row) {
-  if (rows.count <= kPrefetchRows || rows.bytes > kPrefetchRowBytes) return;
   const auto start = reinterpret_cast<uintptr_t>(rows.src) +
                      static_cast<uint64_t>(row * rows.src_stride);
   for (int64_t at = 0; at < rows.bytes; at += kLine) {
@@ -98,11 +97,13 @@ bool Avx512Supported() { return __builtin_cpu_supports("avx512f") != 0; }
 
 SLUICE_AVX512 void DigestRowsAvx512(const Rows& rows, Digest& digest) {
   BlockSums sums;
+  const int64_t ahead = PrefetchRows(rows.bytes);
+  const bool prefetch = rows.count > ahead && rows.bytes <= kPrefetchRowBytes;
   int64_t row = -1;
   for (RowSegments</*kCopy=*/false> at(rows); at.Next();) {
     if (at.row() != row) {
       row = at.row();
-      PrefetchRow(rows, row + kPrefetchRows);
+      if (prefetch) PrefetchRow(rows, row + ahead);
     }
     if (at.block != sums.block) {
       sums.FoldInto(digest);

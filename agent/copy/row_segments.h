@@ -16,11 +16,15 @@ namespace sluice::agent::copy_internal {
 // Bytes of a cache line.
 inline constexpr int64_t kLine = 64;
 
-// Rows up to this long are fetched so many rows ahead: the hardware's
-// prefetcher does not follow a stride across pages. Longer runs feed it by
-// themselves.
+// Rows up to this long are fetched ahead: the hardware's prefetcher does not
+// follow a stride across pages. Longer runs feed it by themselves.
 inline constexpr int64_t kPrefetchRowBytes = 8192;
-inline constexpr int64_t kPrefetchRows = 2;
+
+// How many rows ahead: about 4 KiB of them, which is what a core can have under
+// way, so that short rows come as fast as long ones.
+constexpr int64_t PrefetchRows(int64_t row_bytes) {
+  return std::clamp<int64_t>(4096 / std::max<int64_t>(row_bytes, 1), 2, 64);
+}
 
 // Goes through rows in pieces that each lie in one block of the digest:
 //

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "agent/core/core_state.h"
+#include "agent/core/memory.h"
 #include "agent/core/news.h"
 #include "agent/core/operations.h"
 #include "agent/core/overwrites.h"
@@ -35,9 +36,7 @@ void Execute(CoreState& state, const Command& command) {
           },
           [&](const LoadCommand& body) { OnLoad(state, command, body); },
           [&](const PrepareCommand& body) { OnPrepare(state, command, body); },
-          [&](const ExecuteCommand& body) {
-            OnExecute(state, command, body.operation);
-          },
+          [&](const ExecuteCommand& body) { OnExecute(state, command, body); },
           [&](const CommitCommand& body) { OnCommit(state, command, body); },
           [&](const AbortCommand& body) { OnAbort(state, command, body); },
           [&](const ReleaseCommand& body) {
@@ -80,6 +79,8 @@ void Handle(CoreState& state, const Event& event) {
           [&](const BufferAllocatedEvent& e) {
             state.buffers.Answer(e.buffer, e.status);
           },
+          [&](const TakeMemoryRequest& e) { OnTakeMemory(state, e); },
+          [&](const MemoryReturnedEvent& e) { OnMemoryReturned(state, e); },
           [&](const ExecutionPreparedEvent& e) {
             OnExecutionPrepared(state, e);
           },
@@ -111,6 +112,7 @@ void Settle(CoreState& state) {
   while (changed) {
     changed = FinishDefinitions(state);
     changed = PlaceReservations(state) || changed;
+    changed = DropEndedMemory(state) || changed;
     changed = BindWaiting(state) || changed;
     changed = OpenBrackets(state) || changed;
     changed = GivePins(state) || changed;

@@ -19,7 +19,7 @@ const BufferTable::Buffer& BufferTable::at(BufferId id) const {
 }
 
 void BufferTable::Allocate(BufferId id, int64_t bytes, std::string label,
-                           Outbox& out, bool whole) {
+                           Outbox& out, bool whole, bool second) {
   SLUICE_CHECK(bytes <= free_bytes())
       << "buffer " << id << ": " << bytes << " bytes, free " << free_bytes();
   Buffer buffer;
@@ -27,7 +27,7 @@ void BufferTable::Allocate(BufferId id, int64_t bytes, std::string label,
   const bool inserted = buffers_.emplace(id, std::move(buffer)).second;
   SLUICE_CHECK(inserted) << "buffer " << id;
   used_bytes_ += bytes;
-  out.Add(AllocateBuffer{id, bytes, std::move(label), whole});
+  out.Add(AllocateBuffer{id, bytes, std::move(label), whole, second});
 }
 
 void BufferTable::Adopt(BufferId id, int64_t bytes) {
@@ -37,6 +37,20 @@ void BufferTable::Adopt(BufferId id, int64_t bytes) {
   buffer.answered = true;
   const bool inserted = buffers_.emplace(id, std::move(buffer)).second;
   SLUICE_CHECK(inserted) << "buffer " << id;
+}
+
+void BufferTable::Take(int64_t bytes) {
+  SLUICE_CHECK(bytes >= 0 && bytes <= free_bytes())
+      << bytes << " bytes, free " << free_bytes();
+  used_bytes_ += bytes;
+  taken_bytes_ += bytes;
+}
+
+void BufferTable::Return(int64_t bytes) {
+  SLUICE_CHECK(bytes >= 0 && bytes <= taken_bytes_)
+      << bytes << " bytes, taken " << taken_bytes_;
+  used_bytes_ -= bytes;
+  taken_bytes_ -= bytes;
 }
 
 void BufferTable::Answer(BufferId id, const absl::Status& status) {

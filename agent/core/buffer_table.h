@@ -1,8 +1,9 @@
 #ifndef SLUICE_AGENT_CORE_BUFFER_TABLE_H_
 #define SLUICE_AGENT_CORE_BUFFER_TABLE_H_
 
-// The agent's buffers: its own arenas, counted against its memory, and memory
-// that workers lend. A buffer is given back only when nothing holds it.
+// The agent's buffers: its own arenas, counted against its memory together with
+// what the host makes by itself, and memory that workers lend. A buffer is
+// given back only when nothing holds it.
 
 #include <cstdint>
 #include <map>
@@ -21,7 +22,7 @@ namespace sluice::agent {
 // FreeDoomed orders FreeBuffer (5) once no hold is left and (2) has come.
 //
 // Invariant: used_bytes = sum of bytes of own buffers that are not freed, and
-// used_bytes <= memory_bytes.
+// of what was taken and not returned; used_bytes <= memory_bytes.
 class BufferTable {
  public:
   explicit BufferTable(int64_t memory_bytes) : memory_bytes_(memory_bytes) {}
@@ -35,9 +36,14 @@ class BufferTable {
   // Counts the memory and orders the buffer from the host. `id` is new; the
   // caller has checked free_bytes().
   void Allocate(BufferId id, int64_t bytes, std::string label, Outbox& out,
-                bool whole = true);
+                bool whole = true, bool second = false);
   // Takes note of a lent buffer, ready at once and counted against nothing.
   void Adopt(BufferId id, int64_t bytes);
+
+  // Counts memory that is no buffer of this table. The caller has checked
+  // free_bytes().
+  void Take(int64_t bytes);
+  void Return(int64_t bytes);
 
   // The host's answer. A buffer that could not be made holds no memory.
   void Answer(BufferId id, const absl::Status& status);
@@ -68,6 +74,7 @@ class BufferTable {
 
   const int64_t memory_bytes_;
   int64_t used_bytes_ = 0;
+  int64_t taken_bytes_ = 0;  // of those, by Take
   uint64_t next_id_ = 1;
   bool any_doomed_ = false;
   std::map<BufferId, Buffer> buffers_;

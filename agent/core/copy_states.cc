@@ -119,6 +119,19 @@ void CopySet::Tear() {
   target.state = CopyState::kTorn;
 }
 
+void CopySet::Lose() {
+  Copy& target = copy(0);
+  SLUICE_CHECK(lent() && !target.occupied() &&
+               target.state != CopyState::kWriting)
+      << "the copy is used by " << target.Users();
+  current_.reset();
+  if (target.state == CopyState::kPublished) target.state = CopyState::kTorn;
+  target.version = Version();
+  target.step = 0;
+  target.buffer = BufferId();
+  target.offset_bytes = 0;
+}
+
 void CopySet::Replace(BufferId buffer, int64_t offset_bytes, Version version,
                       int64_t step) {
   Copy& target = copy(0);

@@ -48,6 +48,7 @@ struct Copy {
 //   filling, staged -> absent, or torn in lent memory (4)
 //   published (lent) -> writing (5) -> published, version later (6), or torn
 //   (7)
+//   published (lent) -> torn, without memory (8)
 class CopySet {
  public:
   explicit CopySet(int num_copies) : copies_(static_cast<size_t>(num_copies)) {}
@@ -80,6 +81,9 @@ class CopySet {
   // Gives the content of a step its version; false if it is not here.
   bool AssignVersion(int64_t step, Version version);
   void Tear();  // (7)
+  // The lent memory has ended: nothing is readable, nobody can fill it (8).
+  // Whoever reads it still counts as a user. Not while it is filled or written.
+  void Lose();
   // The lent memory is another one now, with this content (0, 0: none).
   void Replace(BufferId buffer, int64_t offset_bytes, Version version,
                int64_t step);

@@ -109,6 +109,9 @@ struct CoreState {
   std::vector<WaitingDefinition> definitions;
   std::vector<WaitingWriter> writers;
   std::vector<WaitingPin> waiting_pins;
+  // Placements whose lent memory has ended with its worker, but is still being
+  // filled.
+  std::vector<PlacementPtr> ended_memory;
 };
 
 }  // namespace sluice::agent

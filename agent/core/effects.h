@@ -31,8 +31,11 @@ struct AllocateBuffer {
   BufferId buffer;
   int64_t bytes = 0;
   std::string label;  // for status and logs
-  // All of it will be used: its pages may be made beforehand.
+  // A placement's copy, on the agent's device: all of it will be used. If not,
+  // a segment for samples, in memory of the host.
   bool whole = true;
+  // A placement's second copy, which may lie elsewhere than the first.
+  bool second = false;
 };
 // Unmaps and closes; mappings that executions still hold live until their end.
 // Lent buffers too: when lent anew, refused or forgotten.
@@ -74,9 +77,18 @@ struct PrepareExecution {
   std::string content_key;  // see ExecutionRequest
   int64_t staging_bytes = 0;
   absl::Duration progress_timeout;
+  MessageGroup group = {};
 };
 struct StartExecution {
   OperationId operation;
+  // Where its messages are in the order of the epoch.
+  Epoch epoch = {};
+  SegmentNumber segment = {};
+};
+// A segment is not carried out, unless it is already.
+struct VoidSegment {
+  Epoch epoch;
+  SegmentNumber segment;
 };
 // Ends it; ExecutionDone follows (once) when nothing touches memory any more.
 struct AbortExecution {
@@ -160,11 +172,12 @@ struct CommitSamplesReply {};
 struct GetSamplesReply {
   std::vector<SamplePlace> places;
 };
+struct TakeMemoryReply {};
 using ReplyBody =
     std::variant<AttachReply, GetPlacementReply, LendMemoryReply,
                  AcknowledgeOverwriteReply, BeginWriteReply, EndWriteReply,
                  PinReply, UnpinReply, ReserveSamplesReply, CommitSamplesReply,
-                 GetSamplesReply>;
+                 GetSamplesReply, TakeMemoryReply>;
 
 // Ends a worker's call (for AttachReply: the session goes on).
 struct Reply {
@@ -186,7 +199,7 @@ using Effect =
     std::variant<AllocateBuffer, FreeBuffer, PrepareExecution, StartExecution,
                  AbortExecution, ReleaseExecution, StartLoad, AbortLoad,
                  ReadDigests, ForgetContent, SendEvent, SetPeers, CloseStream,
-                 Reply, TellVersion>;
+                 Reply, TellVersion, VoidSegment>;
 
 }  // namespace sluice::agent
 

@@ -76,6 +76,17 @@ struct DigestsReadEvent {
   std::vector<BoxDigest> digests;
 };
 
+// The host wants memory that it makes and keeps by itself.
+struct TakeMemoryRequest {
+  CallId call;
+  int64_t bytes = 0;
+  std::string label;  // for people
+};
+// It has given back so much of that.
+struct MemoryReturnedEvent {
+  int64_t bytes = 0;
+};
+
 // --- workers
 // -----------------------------------------------------------------------
 
@@ -105,6 +116,8 @@ struct LendMemoryRequest {
   int64_t offset_bytes = 0;
   Version version;
   int64_t step = 0;
+  // Memory that does not outlive the worker's process (a GPU's).
+  bool ends_with_worker = false;
 };
 // The worker knows that what it lent is about to be overwritten.
 struct AcknowledgeOverwriteRequest {
@@ -155,9 +168,10 @@ struct GetSamplesRequest {
 
 using Event = std::variant<
     RegisteredEvent, StreamUpEvent, StreamDownEvent, CommandEvent, TickEvent,
-    BufferAllocatedEvent, ExecutionPreparedEvent, ExecutionProgressEvent,
-    ExecutionDoneEvent, LoadDoneEvent, DigestsReadEvent, AttachRequest,
-    SessionGoneEvent, CallerGoneEvent, GetPlacementRequest, LendMemoryRequest,
+    BufferAllocatedEvent, TakeMemoryRequest, MemoryReturnedEvent,
+    ExecutionPreparedEvent, ExecutionProgressEvent, ExecutionDoneEvent,
+    LoadDoneEvent, DigestsReadEvent, AttachRequest, SessionGoneEvent,
+    CallerGoneEvent, GetPlacementRequest, LendMemoryRequest,
     AcknowledgeOverwriteRequest, BeginWriteRequest, EndWriteRequest, PinRequest,
     UnpinRequest, ReserveSamplesRequest, CommitSamplesRequest,
     GetSamplesRequest>;

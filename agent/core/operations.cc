@@ -159,15 +159,22 @@ void Abort(CoreState& state, Operation& operation, const absl::Status& reason) {
   }
 }
 
+void VoidSegmentOf(CoreState& state, Epoch epoch,
+                   const SegmentNumber& segment) {
+  if (segment.number != 0) state.out.Add(VoidSegment{epoch, segment});
+}
+
 }  // namespace
 
-void OnExecute(CoreState& state, const Command& command, OperationId id) {
+void OnExecute(CoreState& state, const Command& command,
+               const ExecuteCommand& execute) {
+  const OperationId id = execute.operation;
   Operation* operation = state.operations.Find(id);
   absl::Status outcome;
   if (operation != nullptr && operation->state == OperationState::kPrepared) {
     operation->state = OperationState::kRunning;
     operation->deadline_at = state.now + operation->deadline;
-    state.out.Add(StartExecution{id});
+    state.out.Add(StartExecution{id, command.epoch, execute.segment});
     AnswerLater(state, command.epoch, command.id);
     return;
   }
@@ -177,6 +184,7 @@ void OnExecute(CoreState& state, const Command& command, OperationId id) {
              operation->state != OperationState::kVoted) {
     outcome = WrongState(state, *operation, "executed");
   }
+  if (!outcome.ok()) VoidSegmentOf(state, command.epoch, execute.segment);
   Answer(state, command.epoch, command.id, outcome);
 }
 
@@ -201,6 +209,7 @@ void OnAbort(CoreState& state, const Command& command,
   Answer(state, command.epoch, command.id, absl::OkStatus());
   Operation* operation = state.operations.Find(abort.operation);
   if (operation == nullptr) {
+    VoidSegmentOf(state, command.epoch, abort.segment);
     state.out.Tell(StoppedEvent{abort.operation});
     return;
   }
@@ -208,6 +217,7 @@ void OnAbort(CoreState& state, const Command& command,
       abort.reason.ok() ? absl::AbortedError("aborted by the coordinator")
                         : abort.reason;
   Abort(state, *operation, reason);
+  VoidSegmentOf(state, command.epoch, abort.segment);
 }
 
 void OnRelease(CoreState& state, const Command& command, OperationId id) {
@@ -332,11 +342,46 @@ bool ExpireOperations(CoreState& state) {
   return any;
 }
 
+absl::Status MemoryEnded(const CoreState& state, const Placement& placement) {
+  return absl::AbortedError(
+      absl::StrCat("placement ", placement.Name(), " on agent ",
+                   state.options.name, ": worker ", placement.lender_name,
+                   ", with which its memory ended, has gone"));
+}
+
+absl::Status CheckSourceThere(const CoreState& state,
+                              const Operation& operation) {
+  if (operation.source.placement == nullptr ||
+      operation.source.copy().buffer != BufferId()) {
+    return absl::OkStatus();
+  }
+  return MemoryEnded(state, *operation.source.placement);
+}
+
+void StopUsersOf(CoreState& state, const Placement& placement) {
+  const absl::Status reason = MemoryEnded(state, placement);
+  for (auto& [id, operation] : state.operations.all()) {
+    bool uses = operation.source.placement.get() == &placement;
+    for (const CopyRef& target : operation.destinations) {
+      uses = uses || target.placement.get() == &placement;
+    }
+    if (uses && operation.stop_reason.ok()) Stop(state, operation, reason);
+  }
+}
+
 void AnswerOperation(CoreState& state, Operation& operation,
                      const absl::Status& outcome) {
   if (!operation.answer_to.has_value()) return;
   Answer(state, operation.epoch, *operation.answer_to, outcome);
   operation.answer_to.reset();
+}
+
+void MarkWanted(Operation& operation) {
+  for (const CopyRef& destination : operation.destinations) {
+    if (destination.placement == nullptr) continue;
+    CopySet& copies = destination.placement->copies;
+    copies.copy(copies.Target()).wanted_by.insert(operation.id);
+  }
 }
 
 void ClearWanted(Operation& operation) {

@@ -11,7 +11,8 @@
 
 namespace sluice::agent {
 
-void OnExecute(CoreState& state, const Command& command, OperationId id);
+void OnExecute(CoreState& state, const Command& command,
+               const ExecuteCommand& execute);
 void OnCommit(CoreState& state, const Command& command,
               const CommitCommand& commit);
 void OnAbort(CoreState& state, const Command& command,
@@ -29,12 +30,20 @@ void EndOldEpoch(CoreState& state, Epoch epoch);
 // Stops what has not voted by its deadline; returns whether there was any.
 bool ExpireOperations(CoreState& state);
 
+// Stops what reads or fills the placement, whose lender has gone with its
+// memory, and has not voted.
+void StopUsersOf(CoreState& state, const Placement& placement);
+// Errors: ABORTED - the memory it is to read has gone while it waited.
+absl::Status CheckSourceThere(const CoreState& state,
+                              const Operation& operation);
+
 // Answers the command that began the operation, once.
 void AnswerOperation(CoreState& state, Operation& operation,
                      const absl::Status& outcome);
 // Lets go of everything and forgets the operation.
 void Drop(CoreState& state, Operation& operation);
-// It waits for no copy any more.
+// It waits for the copies it is to fill; for none any more.
+void MarkWanted(Operation& operation);
 void ClearWanted(Operation& operation);
 
 }  // namespace sluice::agent

@@ -44,6 +44,7 @@ struct Placement {
   // Lent memory: who lent it last.
   SessionId lender;
   std::string lender_name;
+  bool ends_with_worker = false;  // the memory, with the lender's process
   std::optional<Bracket> bracket;
   // Lent memory: the overwriting its worker was told of and the one it knows of
   // (overwrites.h); 0: none.

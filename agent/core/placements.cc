@@ -72,7 +72,8 @@ absl::Status AllocateArenas(CoreState& state, Placement& placement) {
   for (int i = 0; i < kArenaCopies; ++i) {
     const BufferId id = state.buffers.NewId();
     state.buffers.Allocate(
-        id, bytes, absl::StrCat(placement.Name(), " copy ", i), state.out);
+        id, bytes, absl::StrCat(placement.Name(), " copy ", i), state.out,
+        /*whole=*/true, /*second=*/i > 0);
     placement.copies.copy(i).buffer = id;
   }
   return absl::OkStatus();

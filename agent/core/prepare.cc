@@ -226,14 +226,6 @@ std::string TargetUsers(const Operation& operation) {
   return users;
 }
 
-void MarkWanted(Operation& operation) {
-  for (const CopyRef& destination : operation.destinations) {
-    if (destination.placement == nullptr) continue;
-    CopySet& copies = destination.placement->copies;
-    copies.copy(copies.Target()).wanted_by.insert(operation.id);
-  }
-}
-
 void TakeTargets(CoreState& state, Operation& operation) {
   ClearWanted(operation);
   for (CopyRef& destination : operation.destinations) {
@@ -284,22 +276,23 @@ void Bind(CoreState& state, Operation& operation) {
   }
   for (const OperationSample& sample : operation.samples) {
     const bool both = sample.held != nullptr && sample.landing != nullptr;
-    order.samples.push_back(
-        (sample.held != nullptr ? sample.held : sample.landing)->Place());
+    const auto& place = sample.held != nullptr ? sample.held : sample.landing;
+    order.samples.push_back(place->Place());
     order.landings.emplace_back();
     if (both) order.landings.back() = sample.landing->Place();
   }
   order.digests = operation.prepare.digests;
-  order.staging_bytes = operation.prepare.staging_bytes > 0
-                            ? operation.prepare.staging_bytes
-                            : state.options.staging_bytes;
+  const int64_t staging = operation.prepare.staging_bytes;
+  order.staging_bytes = staging > 0 ? staging : state.options.staging_bytes;
   order.progress_timeout = operation.prepare.progress_timeout;
+  order.group = operation.prepare.group;
   state.out.Add(std::move(order));
 }
 
 // Goes on with a waiting operation. True: it is bound; false: it goes on
 // waiting. Errors: it is refused.
 absl::StatusOr<bool> Advance(CoreState& state, Operation& operation) {
+  SLUICE_RETURN_IF_ERROR(CheckSourceThere(state, operation));
   for (const CopyRef& target : operation.destinations) {
     if (target.placement == nullptr) continue;
     if (target.placement->removed) {

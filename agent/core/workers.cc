@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/core/lookups.h"
 #include "agent/core/news.h"
+#include "agent/core/operations.h"
 #include "agent/core/overwrites.h"
 #include "agent/core/pins.h"
 #include "agent/core/placements.h"
@@ -216,6 +217,36 @@ void TearBrackets(CoreState& state, SessionId session) {
   }
 }
 
+void EndMemory(CoreState& state, SessionId session) {
+  for (const PlacementPtr& placement : state.placements.All()) {
+    if (placement->lender != session || !placement->ends_with_worker ||
+        placement->copies.copy(0).buffer == BufferId()) {
+      continue;
+    }
+    StopUsersOf(state, *placement);
+    state.ended_memory.push_back(placement);
+  }
+}
+
+// What still reads it holds the buffer.
+void LoseMemory(CoreState& state, const PlacementPtr& placement) {
+  const Copy& copy = placement->copies.copy(0);
+  const Version told = placement->copies.current_version();
+  const bool had_content = copy.state == CopyState::kPublished;
+  if (copy.version != Version()) {
+    state.out.Add(ForgetContent{placement->ContentKey(copy.version)});
+  }
+  state.buffers.Doom(copy.buffer);
+  placement->copies.Lose();
+  if (had_content) {
+    WriteEvent event;
+    event.kind = WriteEvent::Kind::kTorn;
+    event.worker = placement->lender_name;
+    TellWrite(state, placement, std::move(event), std::nullopt);
+  }
+  TellCurrentVersion(state, *placement, told);
+}
+
 template <typename Matches>
 void DropWriters(CoreState& state, Matches matches) {
   for (auto it = state.writers.begin(); it != state.writers.end();) {
@@ -250,6 +281,7 @@ void OnSessionGone(CoreState& state, const SessionGoneEvent& event) {
                       BeginWriteReply{});
     return true;
   });
+  EndMemory(state, event.session);
   TearBrackets(state, event.session);
   ReleasePins(state, event.session);
   DropReservations(state, event.session);
@@ -283,6 +315,7 @@ void OnLendMemory(CoreState& state, const LendMemoryRequest& request) {
                             request.version, request.step);
   placement->lender = request.session;
   placement->lender_name = state.sessions.at(request.session).worker;
+  placement->ends_with_worker = request.ends_with_worker;
   placement->last_step = request.step;
   ForgetOverwrite(*placement);
   WriteEvent event;
@@ -306,6 +339,22 @@ void OnEndWrite(CoreState& state, const EndWriteRequest& request) {
   if (!status.ok()) {
     state.out.Respond(request.call, status, EndWriteReply{});
   }
+}
+
+bool DropEndedMemory(CoreState& state) {
+  bool any = false;
+  for (auto it = state.ended_memory.begin(); it != state.ended_memory.end();) {
+    const PlacementPtr placement = *it;
+    if (!placement->removed && placement->copies.copy(0).occupied()) {
+      ++it;
+      continue;
+    }
+    it = state.ended_memory.erase(it);
+    if (placement->removed) continue;  // went with the placement
+    LoseMemory(state, placement);
+    any = true;
+  }
+  return any;
 }
 
 bool OpenBrackets(CoreState& state) {

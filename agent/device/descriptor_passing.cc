@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,19 +24,29 @@ absl::Status Gone(absl::string_view what) {
       absl::StrCat("descriptor socket: ", what, ": ", std::strerror(errno)));
 }
 
+// How long to wait.
+struct Patience {
+  SteadyTime deadline;
+  int interrupt = -1;
+};
+
 // Waits until the socket is ready for `events`.
-absl::Status WaitReady(int socket, int16_t events, SteadyTime deadline) {
+absl::Status WaitReady(int socket, int16_t events, const Patience& patience) {
   while (true) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
+        patience.deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) {
       return absl::DeadlineExceededError(
           "descriptor socket: no answer within the deadline");
     }
-    pollfd entry{socket, events, 0};
+    // poll() passes over a descriptor of -1.
+    pollfd entries[] = {{socket, events, 0}, {patience.interrupt, POLLIN, 0}};
     const auto milliseconds =
         static_cast<int>(std::min<int64_t>(left.count(), 60'000));
-    const int ready = poll(&entry, 1, milliseconds);
+    const int ready = poll(entries, std::size(entries), milliseconds);
+    if (ready > 0 && entries[1].revents != 0) {
+      return absl::CancelledError("descriptor socket: interrupted");
+    }
     if (ready > 0) return absl::OkStatus();
     if (ready < 0 && errno != EINTR) return Gone("poll");
   }
@@ -44,16 +55,17 @@ absl::Status WaitReady(int socket, int16_t events, SteadyTime deadline) {
 bool Again() { return errno == EAGAIN || errno == EINTR; }
 
 absl::Status SendAll(int socket, absl::string_view body,
-                     absl::Span<const int> descriptors, SteadyTime deadline) {
+                     absl::Span<const int> descriptors,
+                     const Patience& patience) {
   while (true) {
-    SLUICE_RETURN_IF_ERROR(WaitReady(socket, POLLOUT, deadline));
+    SLUICE_RETURN_IF_ERROR(WaitReady(socket, POLLOUT, patience));
     const int64_t sent =
         SendLength(socket, static_cast<uint32_t>(body.size()), descriptors);
     if (sent == 4) break;
     if (sent >= 0 || !Again()) return Gone("sending");
   }
   while (!body.empty()) {
-    SLUICE_RETURN_IF_ERROR(WaitReady(socket, POLLOUT, deadline));
+    SLUICE_RETURN_IF_ERROR(WaitReady(socket, POLLOUT, patience));
     const ssize_t sent =
         send(socket, body.data(), body.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && !Again()) return Gone("sending");
@@ -64,9 +76,9 @@ absl::Status SendAll(int socket, absl::string_view body,
 
 absl::Status ReceiveAll(int socket, char* bytes, size_t size,
                         std::vector<UniqueFd>& descriptors,
-                        SteadyTime deadline) {
+                        const Patience& patience) {
   while (size > 0) {
-    SLUICE_RETURN_IF_ERROR(WaitReady(socket, POLLIN, deadline));
+    SLUICE_RETURN_IF_ERROR(WaitReady(socket, POLLIN, patience));
     const int64_t got = ReceiveBytes(socket, bytes, size, descriptors);
     if (got == 0) {
       return absl::UnavailableError("descriptor socket: closed by the agent");
@@ -155,21 +167,22 @@ int64_t ReceiveBytes(int socket, void* bytes, size_t size,
 absl::StatusOr<Frame> ExchangeFrames(int socket, absl::string_view body,
                                      absl::Span<const int> descriptors,
                                      int64_t max_reply_bytes,
-                                     absl::Duration timeout) {
+                                     absl::Duration timeout, int interrupt) {
   if (descriptors.size() > kMaxFrameDescriptors) {
     return absl::InvalidArgumentError(
         absl::StrCat(descriptors.size(), " descriptors in one frame: at most ",
                      kMaxFrameDescriptors));
   }
-  const SteadyTime deadline =
+  const Patience patience{
       std::chrono::steady_clock::now() +
-      absl::ToChronoMilliseconds(std::min(timeout, absl::Hours(24)));
-  SLUICE_RETURN_IF_ERROR(SendAll(socket, body, descriptors, deadline));
+          absl::ToChronoMilliseconds(std::min(timeout, absl::Hours(24))),
+      interrupt};
+  SLUICE_RETURN_IF_ERROR(SendAll(socket, body, descriptors, patience));
   Frame reply;
   unsigned char length[4];
   SLUICE_RETURN_IF_ERROR(ReceiveAll(socket, reinterpret_cast<char*>(length),
                                     sizeof(length), reply.descriptors,
-                                    deadline));
+                                    patience));
   const uint32_t size = static_cast<uint32_t>(length[0]) |
                         static_cast<uint32_t>(length[1]) << 8 |
                         static_cast<uint32_t>(length[2]) << 16 |
@@ -181,7 +194,7 @@ absl::StatusOr<Frame> ExchangeFrames(int socket, absl::string_view body,
   }
   reply.body.resize(size);
   SLUICE_RETURN_IF_ERROR(
-      ReceiveAll(socket, reply.body.data(), size, reply.descriptors, deadline));
+      ReceiveAll(socket, reply.body.data(), size, reply.descriptors, patience));
   return reply;
 }
 

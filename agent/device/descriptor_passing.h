@@ -35,13 +35,16 @@ struct Frame {
 // UNAVAILABLE - nobody listens there.
 absl::StatusOr<UniqueFd> ConnectUnixSocket(absl::string_view path);
 
-// Sends a frame and waits for one in return, until `timeout` has passed.
-// Errors: UNAVAILABLE - the peer is gone; DEADLINE_EXCEEDED; INVALID_ARGUMENT -
-// too many descriptors; RESOURCE_EXHAUSTED - a reply above `max_reply_bytes`.
+// Sends a frame and waits for one in return, until `timeout` has passed or
+// `interrupt` (a descriptor; -1 for none) is readable.
+// Errors: UNAVAILABLE - the peer is gone; DEADLINE_EXCEEDED; CANCELLED - it was
+// interrupted; INVALID_ARGUMENT - too many descriptors; RESOURCE_EXHAUSTED - a
+// reply above `max_reply_bytes`.
 absl::StatusOr<Frame> ExchangeFrames(int socket, absl::string_view body,
                                      absl::Span<const int> descriptors,
                                      int64_t max_reply_bytes,
-                                     absl::Duration timeout);
+                                     absl::Duration timeout,
+                                     int interrupt = -1);
 
 // What the server's side shares with it: sends the 4 length bytes with their
 // descriptors; receives bytes with descriptors. As send and recv: the number of

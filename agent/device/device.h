@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "agent/device/mapped_memory.h"
@@ -33,7 +34,20 @@ class Device {
   // read-only.
   virtual absl::StatusOr<std::shared_ptr<MappedMemory>> Adopt(
       UniqueFd descriptor) = 0;
+
+  // Maps memory of a GPU that another process lends or shows.
+  // Errors: UNIMPLEMENTED - this device is none; INVALID_ARGUMENT - the handle
+  // is none, its process has ended, or the range lies outside its allocation.
+  virtual absl::StatusOr<std::shared_ptr<MappedMemory>> AdoptRange(
+      const DeviceRange& range);
 };
+
+inline absl::StatusOr<std::shared_ptr<MappedMemory>> Device::AdoptRange(
+    const DeviceRange&) {
+  return absl::UnimplementedError(
+      "memory of a GPU: this agent serves the memory of its host (--device "
+      "host)");
+}
 
 }  // namespace sluice::agent
 

@@ -1,12 +1,34 @@
 #ifndef SLUICE_AGENT_DEVICE_MAPPED_MEMORY_H_
 #define SLUICE_AGENT_DEVICE_MAPPED_MEMORY_H_
 
-// Shared memory as seen by this process.
+// Memory that tensors lie in, as seen by this process.
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace sluice::agent {
+
+// Who reaches the bytes at data().
+enum class MemorySpace {
+  kHost,    // the host
+  kPinned,  // the host, and the kernels and copy engines of the GPU
+  kDevice,  // the GPU alone
+};
+
+// How other processes of the node find memory of a GPU (CUDA IPC).
+struct DeviceRange {
+  std::string handle;  // 64 bytes, of the allocation
+  int64_t offset_bytes = 0;
+  int64_t size_bytes = 0;
+  // 64 bytes, of an event that is recorded behind each writing of the memory
+  // before others are told of it; empty for none.
+  std::string event;
+};
 
 // A mapping of shared memory; unmapped when the last owner lets go.
 class MappedMemory {
@@ -14,8 +36,20 @@ class MappedMemory {
   virtual ~MappedMemory() = default;
   virtual std::byte* data() const = 0;
   virtual int64_t size() const = 0;
+  virtual MemorySpace space() const { return MemorySpace::kHost; }
   // The descriptor other processes map it with; borrowed, -1 if it has none.
   virtual int descriptor() const { return -1; }
+  // What writes the memory from now on waits for the last record of an event of
+  // another process (64 bytes). Errors: FAILED_PRECONDITION - memory of the
+  // host; INVALID_ARGUMENT - no event's handle, or its process has ended.
+  virtual absl::Status HoldBackFor(absl::string_view) {
+    return absl::FailedPreconditionError("memory of the host has no events");
+  }
+  // How other processes map it that is of the device. Errors:
+  // FAILED_PRECONDITION - it is memory of the host, or cannot be exported.
+  virtual absl::StatusOr<DeviceRange> ToRange() const {
+    return absl::FailedPreconditionError("memory of the host has no handle");
+  }
 };
 
 }  // namespace sluice::agent

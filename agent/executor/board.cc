@@ -1,18 +1,13 @@
 #include "agent/executor/board.h"
 
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <atomic>
-#include <climits>
-#include <ctime>
 #include <new>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "agent/device/memory_file.h"
+#include "agent/device/shared_bell.h"
 #include "common/check.h"
 #include "common/status_macros.h"
 
@@ -23,22 +18,13 @@ constexpr uint64_t kMagic = 0x31647261'6f426c53ull;  // "SlBoard1"
 constexpr uint32_t kRunning = 0;
 constexpr uint32_t kFailed = 1;
 
-void Futex(std::atomic<uint32_t>& word, int operation, uint32_t value,
-           const timespec* timeout) {
-  static_assert(sizeof(word) == sizeof(uint32_t));
-  // Not private: the word is shared between processes.
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), operation, value,
-          timeout, nullptr, 0);
-}
-
 }  // namespace
 
 struct Board::Header {
   uint64_t magic;
   uint64_t operation;
   uint32_t num_slots;
-  std::atomic<uint32_t> epoch;
-  std::atomic<uint32_t> waiters;
+  SharedBell bell;
   std::atomic<uint32_t> state;
   std::atomic<int32_t> culprit;
 };
@@ -137,23 +123,12 @@ std::optional<Rank> Board::failed() const {
   return Rank(header_->culprit.load(std::memory_order_relaxed));
 }
 
-uint32_t Board::epoch() const {
-  return header_->epoch.load(std::memory_order_seq_cst);
-}
+uint32_t Board::epoch() const { return header_->bell.rung(); }
 
-void Board::Poke() {
-  // Either this sees the waiter, or the waiter's futex call sees the epoch.
-  header_->epoch.fetch_add(1, std::memory_order_seq_cst);
-  if (header_->waiters.load(std::memory_order_seq_cst) != 0) {
-    Futex(header_->epoch, FUTEX_WAKE, INT_MAX, nullptr);
-  }
-}
+void Board::Poke() { header_->bell.Ring(); }
 
 void Board::Wait(uint32_t seen, absl::Duration timeout) const {
-  const timespec relative = absl::ToTimespec(timeout);
-  header_->waiters.fetch_add(1, std::memory_order_seq_cst);
-  Futex(header_->epoch, FUTEX_WAIT, seen, &relative);
-  header_->waiters.fetch_sub(1, std::memory_order_seq_cst);
+  header_->bell.Wait(seen, timeout);
 }
 
 }  // namespace sluice::agent

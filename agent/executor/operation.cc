@@ -31,6 +31,17 @@ absl::StatusOr<std::shared_ptr<TransferOperation>> TransferOperation::Create(
 absl::Status TransferOperation::Bind() {
   SLUICE_ASSIGN_OR_RETURN(board_,
                           Board::Create(id(), request_.num_plan_transfers));
+  if (!request_.group.members.empty()) {
+    if (deps_.lanes == nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("group ", request_.group.name,
+                       " needs NCCL: this agent serves no GPU"));
+    }
+    // A lane knows better than CheckStalled whom it waits for.
+    SLUICE_ASSIGN_OR_RETURN(
+        lane_, deps_.lanes->Open(id(), request_.group, request_.self,
+                                 request_.progress_timeout * 3 / 4));
+  }
   std::vector<BoundTransfer> bound = std::move(request_.transfers);
   for (BoundTransfer& transfer : bound) {
     SLUICE_RETURN_IF_ERROR(BindTransfer(std::move(transfer)));
@@ -60,8 +71,13 @@ absl::Status TransferOperation::BindTransfer(BoundTransfer bound) {
   }
   auto owner = std::make_unique<Transfer>();
   Transfer& transfer = *owner;
-  SLUICE_ASSIGN_OR_RETURN(transfer.stream,
-                          TransferStream::Create(std::move(bound), self));
+  const bool lane =
+      bound.link == LinkClass::kBetweenNodes &&
+      ByLane(bound.source == self ? bound.destination : bound.source);
+  SLUICE_ASSIGN_OR_RETURN(
+      transfer.stream,
+      TransferStream::Create(std::move(bound), self,
+                             lane ? deps_.lanes->mover() : deps_.mover));
   const BoundTransfer& plan = transfer.stream.transfer();
   transfer.order = transfers_.size();
   const bool sends = plan.source == self;
@@ -87,6 +103,9 @@ absl::Status TransferOperation::BindTransfer(BoundTransfer bound) {
       (transfer.incoming_done ? 0 : 1) + (transfer.outgoing_done ? 0 : 1);
   if (plan.link == LinkClass::kBetweenNodes) return BindRemote(transfer);
   if (plan.link == LinkClass::kSameNode && receives) {
+    if (!interrupt_.has_value()) {
+      SLUICE_ASSIGN_OR_RETURN(interrupt_, Interrupt::Create());
+    }
     auto& peer = local_peers_[plan.source];
     if (peer == nullptr) peer = std::make_unique<LocalPeer>();
     peer->rank = plan.source;
@@ -136,6 +155,7 @@ void TransferOperation::Start() {
   started_ = true;
   last_progress_ = last_report_ = deps_.clock.Now();
   for (auto& [rank, remote] : remotes_) remote->last_progress = last_progress_;
+  BeginLane();
   for (auto& [rank, peer] : local_peers_) {
     peer->last_progress = last_progress_;
     ++active_;
@@ -171,15 +191,25 @@ void TransferOperation::FailLocked(absl::Status status, Rank culprit) {
   culprit_ = culprit;
   failed_ = true;
   board_->Fail(culprit);
+  if (interrupt_.has_value()) interrupt_->Raise();
   for (const auto& [rank, peer] : local_peers_) {
     if (peer->board != nullptr) peer->board->Poke();
   }
+  const auto over = [self = shared_from_this()](const absl::Status&) {
+    MutexLock lock(self->mutex_);
+    self->ActivityOverLocked();
+  };
   ++active_;
-  deps_.transport.CancelGroup(id().value(),
-                              [self = shared_from_this()](const absl::Status&) {
-                                MutexLock lock(self->mutex_);
-                                self->ActivityOverLocked();
-                              });
+  deps_.transport.CancelGroup(id().value(), over);
+  if (lane_ == nullptr) return;
+  ++active_;
+  lane_->Cancel(failure_, over);
+}
+
+bool TransferOperation::FailIfLocked(const Transfer& transfer,
+                                     const absl::Status& moved) {
+  if (!moved.ok()) FailLocked(Annotate(moved, Describe(transfer)), kNoRank);
+  return failed_;
 }
 
 void TransferOperation::ActivityOverLocked() {
@@ -200,15 +230,23 @@ void TransferOperation::MaybeEndLocked() {
   });
 }
 
-void TransferOperation::EnqueueLocked(Job work, bool urgent) {
+void TransferOperation::WorkBegunLocked() {
   ++active_;
   ++jobs_;
+}
+
+void TransferOperation::WorkOverLocked() {
+  --jobs_;
+  ProgressLocked();
+  ActivityOverLocked();
+}
+
+void TransferOperation::EnqueueLocked(Job work, bool urgent) {
+  WorkBegunLocked();
   Job job = [self = shared_from_this(), work = std::move(work)]() mutable {
     std::move(work)();
     MutexLock lock(self->mutex_);
-    --self->jobs_;
-    self->ProgressLocked();
-    self->ActivityOverLocked();
+    self->WorkOverLocked();
   };
   if (urgent && here_ != nullptr) {
     here_->push_back(std::move(job));
@@ -317,6 +355,8 @@ std::pair<std::string, Rank> TransferOperation::WaitedForLocked() const {
 
 void TransferOperation::CheckStalled(absl::Time now) {
   MutexLock lock(mutex_);
+  // Its turn comes when those before it have moved, under their own watch.
+  if (lane_ != nullptr && lane_->Waiting()) last_progress_ = now;
   if (!started_ || failed_ || ended_ || pending_ == 0 || jobs_ > 0 ||
       now - last_progress_ < request_.progress_timeout) {
     return;

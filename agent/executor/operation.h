@@ -4,7 +4,8 @@
 // One operation of the executor: a bound part on its way.
 //
 //   local copies, pulls      operation_local.cc    worker threads copy ranges
-//   sends, receives          operation_network.cc  windows of messages per peer
+//   sends, receives          operation_network.cc  windows of messages per
+//                            peer, by the transport or, between GPUs, a lane
 //   source digests, compares operation_digests.cc
 //   life, failures, stalls   operation.cc
 //
@@ -39,12 +40,15 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "agent/device/interrupt.h"
 #include "agent/executor/board.h"
 #include "agent/executor/digest_table.h"
+#include "agent/executor/piece_mover.h"
 #include "agent/executor/staging_buffers.h"
 #include "agent/executor/thread_pool.h"
 #include "agent/executor/transfer_stream.h"
 #include "agent/executor_interface.h"
+#include "agent/message_lane.h"
 #include "agent/transport/ucx_transport.h"
 #include "common/clock.h"
 #include "common/digest_value.h"
@@ -66,6 +70,11 @@ class TransferOperation
     // Waits for peers, and callbacks.
     ThreadPool& waiters;
     StagingBuffers& buffers;
+    PieceMover& mover;
+    // What goes from GPU to GPU; null where nothing can. Its buffers are
+    // memory of its mover.
+    MessageLanes* lanes;
+    StagingBuffers* lane_buffers;
     DigestTable& digests;
     const ExecutorCallbacks& callbacks;
     // Called once, after on_done has returned.
@@ -126,6 +135,7 @@ class TransferOperation
 
     // Between nodes. `over` counts messages, and the digest's.
     std::vector<StreamMessage> messages;
+    int64_t first_message = 0;  // of all to or from the peer
     size_t next_message = 0;
     size_t over = 0;
 
@@ -137,6 +147,7 @@ class TransferOperation
   struct Remote {
     struct Direction {
       std::vector<Transfer*> transfers;
+      int64_t messages = 0;
       size_t at = 0;  // first one with messages left
       int out = 0;    // messages with the transport
       int staged = 0;
@@ -145,6 +156,7 @@ class TransferOperation
       Transfer* Next();
     };
     Rank rank = kNoRank;
+    bool by_lane = false;
     Direction sends, receives;
     absl::Time last_progress;
   };
@@ -170,6 +182,17 @@ class TransferOperation
   absl::Status Bind();
   absl::Status BindTransfer(BoundTransfer bound);
   absl::Status BindRemote(Transfer& transfer);
+  // Whether messages with the peer go over the lane.
+  bool ByLane(Rank peer) const { return lane_ != nullptr && lane_->Has(peer); }
+  // Who failed a message: a lane's error names them itself.
+  static Rank BlamedBy(const Remote& remote) {
+    return remote.by_lane ? kNoRank : remote.rank;
+  }
+  // Tells the lane what will come.
+  void BeginLane();
+  StagingBuffers& BuffersOf(const Remote& remote) const {
+    return remote.by_lane ? *deps_.lane_buffers : deps_.buffers;
+  }
   absl::Status LinkRelay(Transfer& transfer);
   absl::Status SizeStaging();
   // Largest staging buffers for sent and for received messages.
@@ -180,6 +203,9 @@ class TransferOperation
   std::byte* LandingRun(const Transfer& transfer, const StreamMessage& m) const;
   void FailLocked(absl::Status status, Rank culprit)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // As FailLocked, where a movement of this agent's own failed.
+  bool FailIfLocked(const Transfer& transfer, const absl::Status& moved)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MaybeEndLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Runs `work` on a worker thread, also after a failure: it looks at failed_.
   // What a message of the network needs (urgent) is done by the transport's
@@ -188,6 +214,9 @@ class TransferOperation
   void EnqueueLocked(Job work, bool urgent)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ActivityOverLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Brackets of work of this agent's own: a job, or what a mover has begun.
+  void WorkBegunLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WorkOverLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ProgressLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Bytes [lo, hi) of an incoming transfer are in all their places.
   void LandedLocked(Transfer& transfer, int64_t lo, int64_t hi)
@@ -249,9 +278,13 @@ class TransferOperation
   void ReleaseStagingLocked(Remote& remote, Remote::Direction Remote::*way,
                             StagingBuffer buffer)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Packs, or digests what is sent from `run`, or both.
+  // Packs, or digests what is sent from `run`, or both. Does not wait for a
+  // device: what is packed is sent when that is over.
   void PackAndSend(Transfer& transfer, size_t message, const std::byte* run,
                    StagingBuffer buffer, bool digest);
+  void OnPacked(Transfer& transfer, size_t message, const std::byte* data,
+                StagingBuffer buffer, const absl::Status& moved,
+                const std::vector<SegmentDigest>& parts);
   void SendLocked(Transfer& transfer, size_t message, const std::byte* data,
                   StagingBuffer buffer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnSent(Transfer& transfer, StagingBuffer buffer, absl::Status status);
@@ -268,7 +301,11 @@ class TransferOperation
   void OnReceivedLocked(Transfer& transfer, size_t message,
                         StagingBuffer buffer, absl::Status status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nor does this wait for a device.
   void UnpackReceived(Transfer& transfer, size_t message, StagingBuffer buffer);
+  void OnUnpacked(Transfer& transfer, size_t message, StagingBuffer buffer,
+                  const absl::Status& moved,
+                  const std::vector<SegmentDigest>& parts);
   void NetworkBusyLocked(int change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // What the caller gave; its transfers have moved into transfers_.
@@ -278,6 +315,9 @@ class TransferOperation
   // Set with failure_, read by jobs between chunks.
   std::atomic<bool> failed_ = false;
 
+  // Set before Bind's end; null where all goes by the transport.
+  std::unique_ptr<MessageLane> lane_;
+
   Mutex mutex_;
   // Their addresses and streams' segments are fixed after Create; the rest of
   // them is guarded by mutex_.
@@ -285,6 +325,8 @@ class TransferOperation
   absl::flat_hash_map<uint32_t, Transfer*> by_id_;
   absl::flat_hash_map<Rank, std::unique_ptr<Remote>> remotes_;
   absl::flat_hash_map<Rank, std::unique_ptr<LocalPeer>> local_peers_;
+  // Ends waits for peers that are being opened.
+  std::optional<Interrupt> interrupt_;
   absl::flat_hash_map<DigestKey, SharedDigest> shared_digests_
       ABSL_GUARDED_BY(mutex_);
   // Whether what lands is staged even where it lies in one run, so that its
@@ -302,7 +344,7 @@ class TransferOperation
   Rank culprit_ ABSL_GUARDED_BY(mutex_) = kNoRank;
   // Obligations of this part that are not met.
   int64_t pending_ ABSL_GUARDED_BY(mutex_) = 0;
-  // What may still touch memory or call back; of it, jobs on worker threads.
+  // What may still touch memory or call back; of it, work of this agent's own.
   int64_t active_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t jobs_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time last_progress_ ABSL_GUARDED_BY(mutex_);

@@ -65,8 +65,9 @@ void TransferOperation::DigestSegmentLocked(Transfer& transfer,
         [this, &transfer, lo, hi] {
           if (failed_) return;
           std::vector<SegmentDigest> parts;
-          transfer.stream.DigestSource(lo, hi, parts);
+          const absl::Status read = transfer.stream.DigestSource(lo, hi, parts);
           MutexLock lock(mutex_);
+          if (FailIfLocked(transfer, read)) return;
           AddSourceDigestsLocked(transfer, lo, hi, parts);
         },
         /*urgent=*/false);

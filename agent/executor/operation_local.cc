@@ -34,8 +34,10 @@ void TransferOperation::CopyRange(Transfer& transfer, int64_t lo, int64_t hi) {
     const int64_t end = std::min(hi, lo + kCopyChunkBytes);
     const absl::Time start = deps_.clock.Now();
     std::vector<SegmentDigest> parts;
-    transfer.stream.Copy(lo, end, Compares(transfer) ? &parts : nullptr);
+    const absl::Status moved =
+        transfer.stream.Copy(lo, end, Compares(transfer) ? &parts : nullptr);
     MutexLock lock(mutex_);
+    if (FailIfLocked(transfer, moved)) return;
     stats_.seconds[static_cast<size_t>(transfer.link())] +=
         absl::ToDoubleSeconds(deps_.clock.Now() - start);
     AddLandedDigestsLocked(transfer, parts);
@@ -48,7 +50,8 @@ absl::Status TransferOperation::OpenPeer(LocalPeer& peer) {
   SLUICE_ASSIGN_OR_RETURN(
       const PeerSource source,
       deps_.peers.Open(id(), peer.rank,
-                       deps_.clock.Now() + request_.progress_timeout));
+                       deps_.clock.Now() + request_.progress_timeout,
+                       interrupt_->descriptor()));
   SLUICE_ASSIGN_OR_RETURN(
       std::shared_ptr<Board> board,
       Board::Open(source.board, id(), request_.num_plan_transfers));
@@ -78,7 +81,7 @@ absl::Status TransferOperation::OpenPeer(LocalPeer& peer) {
     bound.pieces = std::move(pieces);
     SLUICE_ASSIGN_OR_RETURN(
         streams.emplace_back(),
-        TransferStream::Create(std::move(bound), request_.self));
+        TransferStream::Create(std::move(bound), request_.self, deps_.mover));
   }
   MutexLock lock(mutex_);
   for (size_t i = 0; i < streams.size(); ++i) {

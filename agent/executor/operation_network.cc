@@ -19,9 +19,11 @@ constexpr int kWindow = 4;
 // Of these, in staging buffers: one is packed while the other is sent.
 constexpr int kStagedWindow = 2;
 
-// Tags: 20 bits of the operation, 24 of the transfer, 20 of the message.
+// Tags: a zero, 19 bits of the operation, 24 of the transfer, 20 of the
+// message. Those of collectives begin with a one (agent/collective/net_side.h).
 constexpr int kMessageBits = 20;
 constexpr int kTransferBits = 24;
+constexpr uint64_t kOperationMask = (uint64_t{1} << 19) - 1;
 constexpr size_t kDigestMessage = (size_t{1} << kMessageBits) - 1;
 
 static_assert(sizeof(Digest) == 16, "the digest's message is its two lanes");
@@ -30,7 +32,8 @@ static_assert(sizeof(Digest) == 16, "the digest's message is its two lanes");
 
 uint64_t TransferOperation::TagOf(OperationId operation, uint32_t transfer,
                                   size_t message) {
-  return operation.value() << (kMessageBits + kTransferBits) |
+  return (operation.value() & kOperationMask)
+             << (kMessageBits + kTransferBits) |
          uint64_t{transfer} << kMessageBits | message;
 }
 
@@ -47,13 +50,28 @@ absl::Status TransferOperation::BindRemote(Transfer& transfer) {
   auto& remote = remotes_[rank];
   if (remote == nullptr) remote = std::make_unique<Remote>();
   remote->rank = rank;
+  remote->by_lane = ByLane(rank);
   transfer.remote = remote.get();
-  (sends ? remote->sends : remote->receives).transfers.push_back(&transfer);
+  Remote::Direction& way = sends ? remote->sends : remote->receives;
+  way.transfers.push_back(&transfer);
+  transfer.first_message = way.messages;
+  way.messages += static_cast<int64_t>(transfer.messages.size());
   return absl::OkStatus();
+}
+
+void TransferOperation::BeginLane() {
+  if (lane_ == nullptr) return;
+  absl::flat_hash_map<Rank, MessageLane::Counts> counts;
+  for (const auto& [rank, remote] : remotes_) {
+    if (!remote->by_lane) continue;
+    counts[rank] = {remote->sends.messages, remote->receives.messages};
+  }
+  lane_->Begin(counts);
 }
 
 const std::byte* TransferOperation::RunOf(const Transfer& transfer,
                                           const StreamMessage& m) const {
+  if (transfer.remote->by_lane) return nullptr;  // only in the lane's memory
   return transfer.stream.transfer().source == request_.self
              ? transfer.stream.SourceRun(m.lo, m.hi)
              : LandingRun(transfer, m);
@@ -61,7 +79,7 @@ const std::byte* TransferOperation::RunOf(const Transfer& transfer,
 
 std::byte* TransferOperation::LandingRun(const Transfer& transfer,
                                          const StreamMessage& m) const {
-  if (stage_landings_) return nullptr;
+  if (stage_landings_ || transfer.remote->by_lane) return nullptr;
   return transfer.stream.DestinationRun(m.lo, m.hi);
 }
 
@@ -124,8 +142,17 @@ std::optional<StagingBuffer> TransferOperation::TakeStagingLocked(
   stats_.peak_staging_bytes =
       std::max(stats_.peak_staging_bytes,
                send_staging_.used() + receive_staging_.used());
+  const StagingBuffer buffer = BuffersOf(remote).Get(bytes);
+  if (remote.by_lane && !buffer.movers) {
+    share.Release(buffer.bytes);
+    BuffersOf(remote).Put(buffer);
+    FailLocked(absl::ResourceExhaustedError(absl::StrCat(
+                   "no memory of the GPU for a message of ", bytes, " bytes")),
+               kNoRank);
+    return std::nullopt;
+  }
   ++direction.staged;
-  return deps_.buffers.Get(bytes);
+  return buffer;
 }
 
 void TransferOperation::ReleaseStagingLocked(Remote& remote,
@@ -135,7 +162,7 @@ void TransferOperation::ReleaseStagingLocked(Remote& remote,
   (way == &Remote::sends ? send_staging_ : receive_staging_)
       .Release(buffer.bytes);
   --(remote.*way).staged;
-  deps_.buffers.Put(buffer);
+  BuffersOf(remote).Put(buffer);
 }
 
 void TransferOperation::PumpAllSendsLocked() {
@@ -154,7 +181,7 @@ void TransferOperation::PumpSendsLocked(Remote& remote) {
     const size_t index = transfer->next_message;
     const StreamMessage m = transfer->messages[index];
     if (m.hi > transfer->available) return;
-    const std::byte* run = transfer->stream.SourceRun(m.lo, m.hi);
+    const std::byte* run = RunOf(*transfer, m);
     StagingBuffer buffer;
     if (run == nullptr) {
       const auto taken = TakeStagingLocked(remote, &Remote::sends, m.bytes());
@@ -186,16 +213,36 @@ void TransferOperation::PackAndSend(Transfer& transfer, size_t message,
                                     const std::byte* run, StagingBuffer buffer,
                                     bool digest) {
   const StreamMessage m = transfer.messages[message];
-  std::vector<SegmentDigest> parts;
-  if (failed_) {
-    // Only the buffer is given back, below.
-  } else if (run == nullptr) {
-    transfer.stream.Pack(m.lo, m.hi, buffer.data, digest ? &parts : nullptr);
-  } else {
-    transfer.stream.DigestSource(m.lo, m.hi, parts);
+  if (run == nullptr && !failed_) {
+    {
+      MutexLock lock(mutex_);
+      WorkBegunLocked();
+    }
+    transfer.stream.StartPack(
+        m.lo, m.hi, buffer.data, digest,
+        [self = shared_from_this(), &transfer, message, buffer](
+            absl::Status moved, const std::vector<SegmentDigest>& parts) {
+          self->OnPacked(transfer, message, buffer.data, buffer, moved, parts);
+          MutexLock lock(self->mutex_);
+          self->WorkOverLocked();
+        });
+    return;
   }
+  // After a failure only the buffer is given back.
+  std::vector<SegmentDigest> parts;
+  absl::Status moved;
+  if (!failed_) moved = transfer.stream.DigestSource(m.lo, m.hi, parts);
+  OnPacked(transfer, message, run, buffer, moved, parts);
+}
+
+void TransferOperation::OnPacked(Transfer& transfer, size_t message,
+                                 const std::byte* data, StagingBuffer buffer,
+                                 const absl::Status& moved,
+                                 const std::vector<SegmentDigest>& parts) {
+  const StreamMessage m = transfer.messages[message];
   MutexLock lock(mutex_);
-  SendLocked(transfer, message, run != nullptr ? run : buffer.data, buffer);
+  FailIfLocked(transfer, moved);
+  SendLocked(transfer, message, data, buffer);
   if (!failed_) AddSourceDigestsLocked(transfer, m.lo, m.hi, parts);
 }
 
@@ -210,13 +257,20 @@ void TransferOperation::SendLocked(Transfer& transfer, size_t message,
   Failpoint("agent.bytes", transfer.messages[message].bytes());
   ++active_;
   NetworkBusyLocked(1);
-  deps_.transport.Send(
-      id().value(), static_cast<uint64_t>(transfer.remote->rank.value()),
-      TagOf(id(), transfer.id(), message), data,
-      transfer.messages[message].bytes(),
-      [self = shared_from_this(), &transfer, buffer](absl::Status status) {
-        self->OnSent(transfer, buffer, std::move(status));
-      });
+  auto done = [self = shared_from_this(), &transfer,
+               buffer](absl::Status status) {
+    self->OnSent(transfer, buffer, std::move(status));
+  };
+  const Rank peer = transfer.remote->rank;
+  const int64_t bytes = transfer.messages[message].bytes();
+  if (transfer.remote->by_lane) {
+    lane_->Send(peer, transfer.first_message + static_cast<int64_t>(message),
+                buffer.data, bytes, std::move(done));
+    return;
+  }
+  deps_.transport.Send(id().value(), static_cast<uint64_t>(peer.value()),
+                       TagOf(id(), transfer.id(), message), data, bytes,
+                       std::move(done));
 }
 
 void TransferOperation::OnSent(Transfer& transfer, StagingBuffer buffer,
@@ -239,7 +293,7 @@ void TransferOperation::OnSentLocked(Transfer& transfer, StagingBuffer buffer,
   --remote.sends.out;
   if (!status.ok()) {
     FailLocked(Annotate(status, absl::StrCat("sending ", Describe(transfer))),
-               remote.rank);
+               BlamedBy(remote));
   } else {
     ProgressLocked();
     CountSentLocked(transfer);
@@ -319,14 +373,20 @@ void TransferOperation::PumpReceivesLocked(Remote& remote) {
     ++remote.receives.out;
     ++active_;
     NetworkBusyLocked(1);
+    auto done = [self = shared_from_this(), transfer, index,
+                 buffer](absl::Status status) {
+      self->OnReceived(*transfer, index, buffer, std::move(status));
+    };
+    if (remote.by_lane) {
+      lane_->Receive(remote.rank,
+                     transfer->first_message + static_cast<int64_t>(index),
+                     buffer.data, m.bytes(), std::move(done));
+      continue;
+    }
     deps_.transport.Receive(
         id().value(), static_cast<uint64_t>(remote.rank.value()),
         TagOf(id(), transfer->id(), index), run != nullptr ? run : buffer.data,
-        m.bytes(),
-        [self = shared_from_this(), transfer, index,
-         buffer](absl::Status status) {
-          self->OnReceived(*transfer, index, buffer, std::move(status));
-        });
+        m.bytes(), std::move(done));
   }
 }
 
@@ -351,7 +411,7 @@ void TransferOperation::OnReceivedLocked(Transfer& transfer, size_t message,
   if (!status.ok()) {
     ReleaseStagingLocked(remote, &Remote::receives, buffer);
     FailLocked(Annotate(status, absl::StrCat("receiving ", Describe(transfer))),
-               remote.rank);
+               BlamedBy(remote));
   } else {
     ProgressLocked();
     const StreamMessage m = transfer.messages[message];
@@ -371,19 +431,40 @@ void TransferOperation::OnReceivedLocked(Transfer& transfer, size_t message,
 void TransferOperation::UnpackReceived(Transfer& transfer, size_t message,
                                        StagingBuffer buffer) {
   const StreamMessage m = transfer.messages[message];
-  std::vector<SegmentDigest> parts;
-  std::vector<SegmentDigest>* digests = request_.digests ? &parts : nullptr;
-  if (!failed_ && buffer.data != nullptr) {
-    transfer.stream.Unpack(m.lo, m.hi, buffer.data, digests);
-  } else if (!failed_) {
-    if (digests) transfer.stream.DigestDestination(m.lo, m.hi, parts);
-    if (transfer.stream.has_copies()) {
-      transfer.stream.CopyToOthers(m.lo, m.hi);
+  if (buffer.data != nullptr && !failed_) {
+    {
+      MutexLock lock(mutex_);
+      WorkBegunLocked();
     }
+    transfer.stream.StartUnpack(
+        m.lo, m.hi, buffer.data, request_.digests,
+        [self = shared_from_this(), &transfer, message, buffer](
+            absl::Status moved, const std::vector<SegmentDigest>& parts) {
+          self->OnUnpacked(transfer, message, buffer, moved, parts);
+          MutexLock lock(self->mutex_);
+          self->WorkOverLocked();
+        });
+    return;
   }
+  std::vector<SegmentDigest> parts;
+  absl::Status moved;
+  if (!failed_ && request_.digests) {
+    moved = transfer.stream.DigestDestination(m.lo, m.hi, parts);
+  }
+  if (!failed_ && moved.ok() && transfer.stream.has_copies()) {
+    moved = transfer.stream.CopyToOthers(m.lo, m.hi);
+  }
+  OnUnpacked(transfer, message, buffer, moved, parts);
+}
+
+void TransferOperation::OnUnpacked(Transfer& transfer, size_t message,
+                                   StagingBuffer buffer,
+                                   const absl::Status& moved,
+                                   const std::vector<SegmentDigest>& parts) {
+  const StreamMessage m = transfer.messages[message];
   MutexLock lock(mutex_);
   ReleaseStagingLocked(*transfer.remote, &Remote::receives, buffer);
-  if (failed_) return;
+  if (FailIfLocked(transfer, moved)) return;
   AddLandedDigestsLocked(transfer, parts);
   LandedLocked(transfer, m.lo, m.hi);
   if (buffer.data != nullptr) PumpAllReceivesLocked();

@@ -14,6 +14,14 @@ constexpr int64_t kCapacities[] = {64 << 10, 1 << 20, 4 << 20};
 StagingBuffers::~StagingBuffers() {
   MutexLock lock(mutex_);
   for (const StagingBuffer& buffer : free_) {
+    Free(buffer);
+  }
+}
+
+void StagingBuffers::Free(const StagingBuffer& buffer) {
+  if (buffer.movers) {
+    mover_.FreeStaging(buffer.data);
+  } else {
     ::operator delete(buffer.data, kAlignment);
   }
 }
@@ -38,8 +46,11 @@ StagingBuffer StagingBuffers::Get(int64_t bytes) {
       return buffer;
     }
   }
+  if (std::byte* data = mover_.AllocateStaging(capacity)) {
+    return {data, capacity, /*movers=*/true};
+  }
   void* data = ::operator new(static_cast<size_t>(capacity), kAlignment);
-  return {static_cast<std::byte*>(data), capacity};
+  return {static_cast<std::byte*>(data), capacity, /*movers=*/false};
 }
 
 void StagingBuffers::Put(StagingBuffer buffer) {
@@ -51,7 +62,7 @@ void StagingBuffers::Put(StagingBuffer buffer) {
       return;
     }
   }
-  ::operator delete(buffer.data, kAlignment);
+  Free(buffer);
 }
 
 bool StagingShare::Take(int64_t capacity, bool front) {

@@ -17,20 +17,25 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "agent/executor/piece_mover.h"
 #include "common/mutex.h"
 
 namespace sluice::agent {
 
 struct StagingBuffer {
   std::byte* data = nullptr;
-  int64_t bytes = 0;  // capacity
+  int64_t bytes = 0;    // capacity
+  bool movers = false;  // from PieceMover::AllocateStaging
 };
 
 // Thread-safe.
 class StagingBuffers {
  public:
-  // Keeps at most `keep_bytes` of free buffers.
-  explicit StagingBuffers(int64_t keep_bytes) : keep_bytes_(keep_bytes) {}
+  // Keeps at most `keep_bytes` of free buffers. Memory is `mover`'s, which
+  // outlives this, where it has some to give.
+  explicit StagingBuffers(int64_t keep_bytes,
+                          PieceMover& mover = TheHostMover())
+      : keep_bytes_(keep_bytes), mover_(mover) {}
   ~StagingBuffers();
   StagingBuffers(const StagingBuffers&) = delete;
   StagingBuffers& operator=(const StagingBuffers&) = delete;
@@ -42,7 +47,10 @@ class StagingBuffers {
   void Put(StagingBuffer buffer);
 
  private:
+  void Free(const StagingBuffer& buffer);
+
   const int64_t keep_bytes_;
+  PieceMover& mover_;
   Mutex mutex_;
   std::vector<StagingBuffer> free_ ABSL_GUARDED_BY(mutex_);
   int64_t free_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

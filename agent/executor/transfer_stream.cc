@@ -1,6 +1,7 @@
 #include "agent/executor/transfer_stream.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -55,21 +56,6 @@ BoxCopy Writing(const BoundPiece& piece, const BoundPlace& to) {
   return Checked(TryWrite(piece, to));
 }
 
-BoxCopy Copying(const BoundPiece& piece, const BoundPlace& from,
-                const BoundPlace& to) {
-  return Checked(
-      BoxCopy::Create({HeldType(piece, from), piece.dtype, HeldType(piece, to)},
-                      piece.shape, piece.box, Strided(from), Strided(to)));
-}
-
-Digest* Slot(std::vector<SegmentDigest>* digests, size_t segment) {
-  if (digests == nullptr) return nullptr;
-  if (digests->empty() || digests->back().segment != segment) {
-    digests->push_back({segment, {}});
-  }
-  return &digests->back().digest;
-}
-
 // `at`: where the piece starts in the stream.
 absl::Status CheckPiece(const BoundPiece& piece, const BoundTransfer& transfer,
                         Rank self, int64_t at) {
@@ -108,8 +94,10 @@ absl::Status CheckPiece(const BoundPiece& piece, const BoundTransfer& transfer,
 }  // namespace
 
 absl::StatusOr<TransferStream> TransferStream::Create(BoundTransfer transfer,
-                                                      Rank self) {
+                                                      Rank self,
+                                                      PieceMover& mover) {
   TransferStream stream;
+  stream.mover_ = &mover;
   stream.transfer_ = std::move(transfer);
   const BoundTransfer& bound = stream.transfer_;
   int64_t at = 0;
@@ -165,23 +153,49 @@ size_t TransferStream::SegmentAt(int64_t offset) const {
   return static_cast<size_t>(it - segments_.begin()) - 1;
 }
 
-template <typename Visit>
-void TransferStream::ForPieces(int64_t lo, int64_t hi, Visit visit) const {
-  if (lo >= hi) return;
-  size_t segment = SegmentAt(lo);
+std::vector<PieceRange> TransferStream::Ranges(
+    int64_t lo, int64_t hi, Reads reads,
+    std::vector<SegmentDigest>* digests) const {
+  std::vector<PieceRange> ranges;
+  if (lo >= hi) return ranges;
+  const int64_t begin = lo;
+  const size_t first = SegmentAt(lo);
+  if (digests != nullptr) {
+    digests->clear();
+    for (size_t s = first; s < segments_.size() && segments_[s].lo < hi; ++s) {
+      digests->push_back({s, {}});
+    }
+  }
+  size_t segment = first;
   for (size_t i = PieceAt(lo); lo < hi; ++i) {
     while (segments_[segment].hi <= lo) ++segment;
     const BoundPiece& piece = transfer_.pieces[i];
     const int64_t end = std::min(hi, starts_[i] + PieceBytes(piece));
-    visit(piece, lo - starts_[i], end - starts_[i], lo, segment);
+    PieceRange& range = ranges.emplace_back();
+    range.piece = &piece;
+    range.destinations = piece.destinations;
+    if (reads == Reads::kFirstDestination) {
+      range.source = &piece.destinations.front();
+      range.destinations.remove_prefix(1);
+    } else if (piece.source.has_value()) {
+      range.source = &*piece.source;
+    }
+    range.lo = lo - starts_[i];
+    range.hi = end - starts_[i];
+    range.packed = lo - begin;
+    if (digests != nullptr) range.digest = &(*digests)[segment - first].digest;
     lo = end;
   }
+  return ranges;
 }
 
 const std::byte* TransferStream::SourceRun(int64_t lo, int64_t hi) const {
   const size_t i = PieceAt(lo);
   const BoundPiece& piece = transfer_.pieces[i];
-  if (hi > starts_[i] + PieceBytes(piece)) return nullptr;
+  if (hi > starts_[i] + PieceBytes(piece) ||
+      piece.source->memory->space() == MemorySpace::kDevice) {
+    return nullptr;
+  }
   const auto run = Reading(piece).SourceRun(lo - starts_[i], hi - starts_[i]);
   return run ? piece.source->memory->data() + *run : nullptr;
 }
@@ -189,89 +203,57 @@ const std::byte* TransferStream::SourceRun(int64_t lo, int64_t hi) const {
 std::byte* TransferStream::DestinationRun(int64_t lo, int64_t hi) const {
   const size_t i = PieceAt(lo);
   const BoundPiece& piece = transfer_.pieces[i];
-  if (hi > starts_[i] + PieceBytes(piece)) return nullptr;
   const BoundPlace& to = piece.destinations.front();
+  if (hi > starts_[i] + PieceBytes(piece) ||
+      to.memory->space() == MemorySpace::kDevice) {
+    return nullptr;
+  }
   const auto run =
       Writing(piece, to).DestinationRun(lo - starts_[i], hi - starts_[i]);
   return run ? to.memory->data() + *run : nullptr;
 }
 
-void TransferStream::Pack(int64_t lo, int64_t hi, std::byte* out,
-                          std::vector<SegmentDigest>* digests) const {
-  ForPieces(lo, hi,
-            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t at,
-                size_t segment) {
-              PackBoxRange(Reading(piece), plo, phi,
-                           piece.source->memory->data(), out + (at - lo),
-                           Slot(digests, segment));
-            });
+void TransferStream::StartPack(int64_t lo, int64_t hi, std::byte* out,
+                               bool digests, Moved moved) const {
+  auto parts = std::make_unique<std::vector<SegmentDigest>>();
+  const std::vector<PieceRange> ranges =
+      Ranges(lo, hi, Reads::kSource, digests ? parts.get() : nullptr);
+  mover_->StartPack(ranges, out,
+                    [parts = std::move(parts),
+                     moved = std::move(moved)](absl::Status status) mutable {
+                      std::move(moved)(std::move(status), std::move(*parts));
+                    });
 }
 
-void TransferStream::Unpack(int64_t lo, int64_t hi, const std::byte* in,
-                            std::vector<SegmentDigest>* digests) const {
-  ForPieces(lo, hi,
-            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t at,
-                size_t segment) {
-              for (size_t i = 0; i < piece.destinations.size(); ++i) {
-                const BoundPlace& to = piece.destinations[i];
-                UnpackBoxRange(Writing(piece, to), plo, phi, in + (at - lo),
-                               to.memory->data(),
-                               i == 0 ? Slot(digests, segment) : nullptr);
-              }
-            });
+void TransferStream::StartUnpack(int64_t lo, int64_t hi, const std::byte* in,
+                                 bool digests, Moved moved) const {
+  auto parts = std::make_unique<std::vector<SegmentDigest>>();
+  const std::vector<PieceRange> ranges =
+      Ranges(lo, hi, Reads::kSource, digests ? parts.get() : nullptr);
+  mover_->StartUnpack(ranges, in,
+                      [parts = std::move(parts),
+                       moved = std::move(moved)](absl::Status status) mutable {
+                        std::move(moved)(std::move(status), std::move(*parts));
+                      });
 }
 
-void TransferStream::Copy(int64_t lo, int64_t hi,
-                          std::vector<SegmentDigest>* digests) const {
-  ForPieces(lo, hi,
-            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t,
-                size_t segment) {
-              for (size_t i = 0; i < piece.destinations.size(); ++i) {
-                const BoundPlace& from = *piece.source;
-                const BoundPlace& to = piece.destinations[i];
-                CopyBoxRange(Copying(piece, from, to), plo, phi,
-                             from.memory->data(), to.memory->data(),
-                             Stores::kStreaming,
-                             i == 0 ? Slot(digests, segment) : nullptr);
-              }
-            });
+absl::Status TransferStream::Copy(int64_t lo, int64_t hi,
+                                  std::vector<SegmentDigest>* digests) const {
+  return mover_->Copy(Ranges(lo, hi, Reads::kSource, digests));
 }
 
-void TransferStream::CopyToOthers(int64_t lo, int64_t hi) const {
-  ForPieces(
-      lo, hi,
-      [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t, size_t) {
-        const BoundPlace& first = piece.destinations.front();
-        for (size_t i = 1; i < piece.destinations.size(); ++i) {
-          const BoundPlace& to = piece.destinations[i];
-          CopyBoxRange(Copying(piece, first, to), plo, phi,
-                       first.memory->data(), to.memory->data(),
-                       Stores::kStreaming, nullptr);
-        }
-      });
+absl::Status TransferStream::CopyToOthers(int64_t lo, int64_t hi) const {
+  return mover_->Copy(Ranges(lo, hi, Reads::kFirstDestination, nullptr));
 }
 
-void TransferStream::DigestSource(int64_t lo, int64_t hi,
-                                  std::vector<SegmentDigest>& digests) const {
-  ForPieces(lo, hi,
-            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t,
-                size_t segment) {
-              DigestSourceRange(Reading(piece), plo, phi,
-                                piece.source->memory->data(),
-                                *Slot(&digests, segment));
-            });
-}
-
-void TransferStream::DigestDestination(
+absl::Status TransferStream::DigestSource(
     int64_t lo, int64_t hi, std::vector<SegmentDigest>& digests) const {
-  ForPieces(lo, hi,
-            [&](const BoundPiece& piece, int64_t plo, int64_t phi, int64_t,
-                size_t segment) {
-              const BoundPlace& to = piece.destinations.front();
-              DigestDestinationRange(Writing(piece, to), plo, phi,
-                                     to.memory->data(),
-                                     *Slot(&digests, segment));
-            });
+  return mover_->DigestOf(Ranges(lo, hi, Reads::kSource, &digests));
+}
+
+absl::Status TransferStream::DigestDestination(
+    int64_t lo, int64_t hi, std::vector<SegmentDigest>& digests) const {
+  return mover_->DigestOf(Ranges(lo, hi, Reads::kFirstDestination, &digests));
 }
 
 std::vector<StreamMessage> CutMessages(

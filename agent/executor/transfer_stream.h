@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/executor/piece_mover.h"
 #include "agent/executor_interface.h"
 #include "common/box.h"
 #include "common/digest_value.h"
@@ -41,8 +43,9 @@ class TransferStream {
   // Errors: INVALID_ARGUMENT - a place outside its memory, bytes that do not
   // add up, a missing source or destination place (`self` says which is
   // needed), element types between which there is no cast.
-  static absl::StatusOr<TransferStream> Create(BoundTransfer transfer,
-                                               Rank self);
+  // `mover` outlives the stream.
+  static absl::StatusOr<TransferStream> Create(
+      BoundTransfer transfer, Rank self, PieceMover& mover = TheHostMover());
 
   const BoundTransfer& transfer() const { return transfer_; }
   int64_t bytes() const { return transfer_.bytes; }
@@ -53,36 +56,48 @@ class TransferStream {
   // Index of the segment with byte `offset`.
   size_t SegmentAt(int64_t offset) const;
 
-  // Returns where the range lies in one run; null where it is scattered or
-  // cast.
+  // Returns where the range lies in one run that the host reaches; null where
+  // it is scattered, cast, or on a device.
   const std::byte* SourceRun(int64_t lo, int64_t hi) const;
   std::byte* DestinationRun(int64_t lo, int64_t hi) const;
 
   // Whether some piece goes to more than one place.
   bool has_copies() const { return has_copies_; }
 
-  // The movements; each appends the digests of what it moved to `digests`
-  // unless that is null.
-  void Pack(int64_t lo, int64_t hi, std::byte* out,
-            std::vector<SegmentDigest>* digests) const;
-  void Unpack(int64_t lo, int64_t hi, const std::byte* in,
-              std::vector<SegmentDigest>* digests) const;
+  // How a movement ended, and the digests of what it moved.
+  using Moved =
+      absl::AnyInvocable<void(absl::Status, std::vector<SegmentDigest>) &&>;
+  // Begin to pack and to unpack, with digests or without. They may return
+  // before that is over: `moved` is called once, here or on another thread; the
+  // stream and the packed bytes stay until then.
+  void StartPack(int64_t lo, int64_t hi, std::byte* out, bool digests,
+                 Moved moved) const;
+  void StartUnpack(int64_t lo, int64_t hi, const std::byte* in, bool digests,
+                   Moved moved) const;
+
+  // The other movements; each appends the digests of what it moved to `digests`
+  // unless that is null. Errors: the mover's.
   // From the source to all destinations, both mapped.
-  void Copy(int64_t lo, int64_t hi, std::vector<SegmentDigest>* digests) const;
+  absl::Status Copy(int64_t lo, int64_t hi,
+                    std::vector<SegmentDigest>* digests) const;
   // From the first destination to the others.
-  void CopyToOthers(int64_t lo, int64_t hi) const;
-  void DigestSource(int64_t lo, int64_t hi,
-                    std::vector<SegmentDigest>& digests) const;
-  void DigestDestination(int64_t lo, int64_t hi,
-                         std::vector<SegmentDigest>& digests) const;
+  absl::Status CopyToOthers(int64_t lo, int64_t hi) const;
+  absl::Status DigestSource(int64_t lo, int64_t hi,
+                            std::vector<SegmentDigest>& digests) const;
+  absl::Status DigestDestination(int64_t lo, int64_t hi,
+                                 std::vector<SegmentDigest>& digests) const;
 
  private:
-  // Calls visit(piece, piece_lo, piece_hi, stream_lo, segment).
-  template <typename Visit>
-  void ForPieces(int64_t lo, int64_t hi, Visit visit) const;
+  // Which side of a piece a movement reads.
+  enum class Reads { kSource, kFirstDestination };
+  // The pieces' shares of a range. Digests go to `digests`, one for each
+  // segment, whose addresses the result has; null for none.
+  std::vector<PieceRange> Ranges(int64_t lo, int64_t hi, Reads reads,
+                                 std::vector<SegmentDigest>* digests) const;
   void AddSegment(size_t piece);
   size_t PieceAt(int64_t offset) const;
 
+  PieceMover* mover_ = nullptr;
   BoundTransfer transfer_;
   std::vector<int64_t> starts_;  // of pieces, in the stream
   std::vector<StreamSegment> segments_;

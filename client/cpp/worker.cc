@@ -40,6 +40,12 @@ absl::StatusOr<std::shared_ptr<SharedBytes>> Worker::Lend(
   return impl_->Lend(model, placement);
 }
 
+absl::Status Worker::LendDevice(const std::string& model,
+                                const std::string& placement,
+                                const DeviceBytes& memory) {
+  return impl_->LendDevice(model, placement, memory);
+}
+
 absl::Status Worker::BeginWrite(const std::string& model,
                                 const std::string& placement,
                                 absl::Duration deadline) {

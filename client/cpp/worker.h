@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,9 @@
 #include "proto/sluice/v1/worker_service.pb.h"
 
 namespace sluice {
+
+class ReduceGroup;          // client/cpp/reduce_group.h
+struct ReduceGroupOptions;  // there
 
 struct WorkerOptions {
   // Path of the agent's Unix socket (AgentStatus.socket_path).
@@ -52,6 +56,16 @@ class SharedBytes {
   virtual int64_t size() const = 0;
 };
 
+// Memory of a GPU, as CUDA IPC names it between processes of a node: bytes
+// only, this library does not use CUDA. See v1::DeviceMemory for who records
+// and who waits for the event.
+struct DeviceBytes {
+  std::string handle;  // cudaIpcMemHandle_t
+  int64_t offset_bytes = 0;
+  int64_t size_bytes = 0;
+  std::string event;  // cudaIpcEventHandle_t; empty for none
+};
+
 // A pinned version of a placement on this agent: it does not change before the
 // object goes.
 class PinnedVersion {
@@ -59,8 +73,14 @@ class PinnedVersion {
   virtual ~PinnedVersion() = default;
   virtual uint64_t version() const = 0;
   // The placement's buffer, read only; parameters lie at their offset_bytes.
+  // Null where it lies on a GPU.
   virtual const std::byte* data() const = 0;
   virtual int64_t size() const = 0;
+  // The buffer on a GPU, to map for reading: wait for the event before.
+  virtual const std::optional<DeviceBytes>& device() const = 0;
+  // An event of this process (64 bytes), recorded behind its reads, that the
+  // agent waits for before it writes the memory. To be set before the pin goes.
+  virtual void SetReadEvent(std::string event) = 0;
 };
 
 // A tensor of a sample to put.
@@ -107,6 +127,14 @@ class Worker {
   absl::StatusOr<std::shared_ptr<SharedBytes>> Lend(
       const std::string& model, const std::string& placement);
 
+  // Lends memory of a GPU to a LENT placement: at least as much as it needs
+  // here. The event is to be recorded behind all writes before EndWrite. The
+  // memory must live until the placement goes or other memory is lent.
+  // Errors: as WorkerService.LendMemory.
+  absl::Status LendDevice(const std::string& model,
+                          const std::string& placement,
+                          const DeviceBytes& memory);
+
   // Opens and closes a write bracket over lent memory.
   // Errors: as WorkerService.BeginWrite and EndWrite. EndWrite returns the
   // version, or 0 while other members of the replica have not ended the step.
@@ -132,6 +160,12 @@ class Worker {
   absl::StatusOr<std::vector<SampleView>> GetSamples(
       const std::vector<std::string>& sample_ids,
       const std::vector<std::string>& keys);
+
+  // Joins a group of workers that reduce tensors together, and waits for the
+  // others. The worker outlives its groups; a group does not survive its agent.
+  // Errors: as WorkerService.ReduceGroup.
+  absl::StatusOr<std::unique_ptr<ReduceGroup>> JoinReduceGroup(
+      const ReduceGroupOptions& options);
 
  private:
   class Impl;

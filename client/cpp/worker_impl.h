@@ -94,6 +94,9 @@ class Worker::Impl : public std::enable_shared_from_this<Worker::Impl> {
 
   absl::StatusOr<std::shared_ptr<SharedBytes>> Lend(
       const std::string& model, const std::string& placement);
+  absl::Status LendDevice(const std::string& model,
+                          const std::string& placement,
+                          const DeviceBytes& memory);
   absl::Status BeginWrite(const std::string& model,
                           const std::string& placement,
                           absl::Duration deadline);
@@ -108,13 +111,17 @@ class Worker::Impl : public std::enable_shared_from_this<Worker::Impl> {
       const std::vector<std::string>& keys);
   absl::StatusOr<v1::GetPlacementResponse> GetPlacement(
       const std::string& model, const std::string& placement);
-  void Unpin(uint64_t pin, uint64_t generation);
+  absl::StatusOr<std::unique_ptr<ReduceGroup>> JoinReduceGroup(
+      const ReduceGroupOptions& options);
+  // `event` as PinnedVersion::SetReadEvent; may be empty.
+  void Unpin(uint64_t pin, uint64_t generation, const std::string& event);
 
  private:
   // Memory lent to a placement, and what it holds.
   struct Lent {
     std::shared_ptr<agent::MappedMemory> memory;
     std::shared_ptr<SharedBytes> shared;
+    std::optional<DeviceBytes> device;  // then there is no other memory
     uint64_t version = 0;
     int64_t step = 0;
     bool writing = false;

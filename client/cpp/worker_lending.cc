@@ -16,6 +16,13 @@ namespace {
 constexpr absl::Duration kFirstLendBackoff = absl::Milliseconds(20);
 constexpr absl::Duration kLargestLendBackoff = absl::Milliseconds(500);
 
+void Fill(const DeviceBytes& memory, v1::DeviceMemory& proto) {
+  proto.set_handle(memory.handle);
+  proto.set_offset_bytes(memory.offset_bytes);
+  proto.set_size_bytes(memory.size_bytes);
+  proto.set_event(memory.event);
+}
+
 }  // namespace
 
 void Worker::Impl::OnNews(const v1::VersionNews& news) {
@@ -150,14 +157,18 @@ absl::Status Worker::Impl::LendKnown(const Attachment::Current& current,
 absl::Status Worker::Impl::LendNow(const Attachment::Current& current,
                                    const PlacementName& name,
                                    const Lent& lent) {
-  const uint64_t token = next_token_.fetch_add(1);
-  SLUICE_RETURN_IF_ERROR(
-      GiveDescriptor(SourceOf(current), token, *lent.memory));
   v1::LendMemoryRequest request;
+  if (lent.device.has_value()) {
+    Fill(*lent.device, *request.mutable_device());
+  } else {
+    const uint64_t token = next_token_.fetch_add(1);
+    SLUICE_RETURN_IF_ERROR(
+        GiveDescriptor(SourceOf(current), token, *lent.memory));
+    request.set_token(token);
+  }
   request.set_session(current.attached.session());
   request.set_model(name.first);
   request.set_placement(name.second);
-  request.set_token(token);
   request.set_version(lent.version);
   request.set_step(lent.step);
   v1::LendMemoryResponse response;
@@ -190,7 +201,8 @@ absl::StatusOr<std::shared_ptr<SharedBytes>> Worker::Impl::Lend(
   {
     MutexLock lock(mutex_);
     const auto it = lent_.find(name);
-    is_new = it == lent_.end() || it->second.memory->size() < bytes;
+    is_new = it == lent_.end() || it->second.memory == nullptr ||
+             it->second.memory->size() < bytes;
   }
   if (is_new) {
     Lent lent;
@@ -212,6 +224,26 @@ absl::StatusOr<std::shared_ptr<SharedBytes>> Worker::Impl::Lend(
   SLUICE_RETURN_IF_ERROR(lending);
   MutexLock lock(mutex_);
   return lent_[name].shared;
+}
+
+absl::Status Worker::Impl::LendDevice(const std::string& model,
+                                      const std::string& placement,
+                                      const DeviceBytes& memory) {
+  const PlacementName name(model, placement);
+  {
+    MutexLock lock(mutex_);
+    Lent lent;
+    lent.device = memory;
+    lent_[name] = std::move(lent);
+  }
+  SLUICE_ASSIGN_OR_RETURN(const Attachment::Current current, Await());
+  const absl::Status lending = LendKnown(current, name);
+  if (!lending.ok()) {
+    // Not to be lent again to a restarted agent.
+    MutexLock lock(mutex_);
+    lent_.erase(name);
+  }
+  return lending;
 }
 
 absl::Status Worker::Impl::BeginWrite(const std::string& model,

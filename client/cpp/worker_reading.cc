@@ -24,24 +24,36 @@ class Pinned final : public PinnedVersion {
   // `memory` is null if this rank holds nothing of the placement.
   Pinned(const v1::PinResponse& response,
          std::shared_ptr<agent::MappedMemory> memory,
-         std::function<void()> unpin)
+         std::function<void(const std::string& event)> unpin)
       : version_(response.version()),
         memory_(std::move(memory)),
         data_(memory_ == nullptr ? nullptr
                                  : memory_->data() + response.offset_bytes()),
         bytes_(response.bytes()),
-        unpin_(std::move(unpin)) {}
-  ~Pinned() override { unpin_(); }
+        unpin_(std::move(unpin)) {
+    if (!response.has_device()) return;
+    const v1::DeviceMemory& device = response.device();
+    device_ = DeviceBytes{device.handle(),
+                          device.offset_bytes() + response.offset_bytes(),
+                          response.bytes(), device.event()};
+  }
+  ~Pinned() override { unpin_(read_event_); }
   uint64_t version() const override { return version_; }
   const std::byte* data() const override { return data_; }
   int64_t size() const override { return bytes_; }
+  const std::optional<DeviceBytes>& device() const override { return device_; }
+  void SetReadEvent(std::string event) override {
+    read_event_ = std::move(event);
+  }
 
  private:
   const uint64_t version_;
   const std::shared_ptr<agent::MappedMemory> memory_;
   const std::byte* const data_;
   const int64_t bytes_;
-  const std::function<void()> unpin_;
+  std::optional<DeviceBytes> device_;
+  std::string read_event_;
+  const std::function<void(const std::string& event)> unpin_;
 };
 
 }  // namespace
@@ -59,11 +71,12 @@ absl::StatusOr<std::unique_ptr<PinnedVersion>> Worker::Impl::Pin(
       Call(&v1::WorkerService::Stub::Pin, request, deadline));
   SLUICE_ASSIGN_OR_RETURN(const Attachment::Current current, Await());
   const auto unpin = [self = shared_from_this(), pin = response.pin(),
-                      generation = current.generation] {
-    self->Unpin(pin, generation);
+                      generation =
+                          current.generation](const std::string& event) {
+    self->Unpin(pin, generation, event);
   };
   std::shared_ptr<agent::MappedMemory> memory;
-  if (response.bytes() > 0) {
+  if (response.bytes() > 0 && !response.has_device()) {
     auto fetched = FetchMemory(SourceOf(current), response.token(),
                                agent::Access::kReadOnly);
     if (fetched.ok() &&
@@ -72,7 +85,7 @@ absl::StatusOr<std::unique_ptr<PinnedVersion>> Worker::Impl::Pin(
       fetched = absl::InternalError("a pin outside its memory");
     }
     if (!fetched.ok()) {
-      unpin();
+      unpin("");
       return fetched.status();
     }
     memory = *std::move(fetched);
@@ -80,13 +93,15 @@ absl::StatusOr<std::unique_ptr<PinnedVersion>> Worker::Impl::Pin(
   return std::make_unique<Pinned>(response, std::move(memory), unpin);
 }
 
-void Worker::Impl::Unpin(uint64_t pin, uint64_t generation) {
+void Worker::Impl::Unpin(uint64_t pin, uint64_t generation,
+                         const std::string& event) {
   // A pin ends with its attachment; there is nothing to release in a new one.
   const auto current = attachment_.Await(absl::Now());
   if (!current.ok() || current->generation != generation) return;
   v1::UnpinRequest request;
   request.set_session(current->attached.session());
   request.set_pin(pin);
+  request.set_event(event);
   v1::UnpinResponse response;
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + options_.rpc_deadline));

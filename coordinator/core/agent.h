@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "common/command.h"
 #include "common/ids.h"
+#include "common/reduce_report.h"
 #include "coordinator/core/command_outbox.h"
 #include "coordinator/core/operation_types.h"
 
@@ -49,10 +50,19 @@ struct Agent {
 
   // --- the current life, as it registered
   Incarnation incarnation;  // 0: none registered in this coordinator's life
-  std::string node, address, socket_path, network_address, device;
+  std::string node, address, socket_path, network_address, device,
+      device_description;
+  // Names those who map each other's memory: agents of one node, where an agent
+  // without a GPU cannot map what lies on one, nor one with a GPU what lies on
+  // a GPU that it does not reach (see Peer.device).
+  std::string MemoryNode() const {
+    return device.starts_with("cuda") ? node + "\n" + device : node;
+  }
   int64_t memory_bytes = 0;
   int64_t staging_bytes = 0;
   int64_t pid = 0;
+  int32_t nccl_version = 0;  // as NCCL counts; 0: none
+  std::string nccl_device;   // the same of two: they share a GPU
   // Incarnations that others have replaced: never taken back.
   std::deque<Incarnation> replaced;
 
@@ -85,7 +95,8 @@ struct Agent {
 
   // --- what it holds and does
   std::vector<std::string> workers;
-  absl::flat_hash_set<uint64_t> known_parts;  // digests
+  std::vector<ReduceGroupReport> reduce_groups;  // of the last beat
+  absl::flat_hash_set<uint64_t> known_parts;     // digests
   // Staging memory held by operations, in bytes.
   std::map<OperationId, int64_t> staging_held;
 

@@ -29,19 +29,15 @@ bool CastsAgentsCarryOut(DType own, DType held) {
 absl::Status CheckCasts(const ModelSpec& model, const Layout& layout,
                         const Mesh& mesh) {
   if (!MayCast(layout)) return absl::OkStatus();
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<TensorClass> classes,
-                          ClassifyLayout(model, layout, mesh));
-  for (const TensorClass& held_alike : classes) {
-    if (held_alike.dtype == DType::kUnspecified) continue;  // held by nobody
-    for (const TensorIndex index : held_alike.tensors) {
-      const TensorSpec& tensor = model.tensor(index);
-      if (CastsAgentsCarryOut(tensor.dtype, held_alike.dtype)) continue;
-      return absl::UnimplementedError(
-          absl::StrCat("layout \"", layout.name, "\": tensor \"", tensor.name,
-                       "\" is ", DTypeName(tensor.dtype),
-                       " and would be held as ", DTypeName(held_alike.dtype),
-                       ": agents do not convert between them yet"));
-    }
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<DType> held,
+                          HeldTypes(model, layout, mesh));
+  for (size_t i = 0; i < held.size(); ++i) {
+    const TensorSpec& tensor = model.tensors[i];
+    if (CastsAgentsCarryOut(tensor.dtype, held[i])) continue;
+    return absl::UnimplementedError(absl::StrCat(
+        "layout \"", layout.name, "\": tensor \"", tensor.name, "\" is ",
+        DTypeName(tensor.dtype), " and would be held as ", DTypeName(held[i]),
+        ": agents do not convert between them yet"));
   }
   return absl::OkStatus();
 }

@@ -141,7 +141,7 @@ void AgentRegistry::FlushPeers() {
     if (agent == nullptr || agent->lost || !agent->inventoried) continue;
     peers.peers.push_back(Peer{agent->rank, agent->name, agent->node,
                                agent->incarnation, agent->network_address,
-                               agent->socket_path});
+                               agent->socket_path, agent->device});
   }
   for (const Peer& peer : peers.peers) {
     Get(peer.rank)->outbox.Drop<SetPeersCommand>(

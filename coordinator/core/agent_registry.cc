@@ -91,7 +91,9 @@ absl::Status AgentRegistry::CheckRegistration(
         std::tuple("socket_path", &event.socket_path, kMaxPathBytes, true),
         std::tuple("network_address", &event.network_address, kMaxPathBytes,
                    true),
-        std::tuple("device", &event.device, kMaxNameBytes, true)}) {
+        std::tuple("device", &event.device, kMaxNameBytes, true),
+        std::tuple("device_description", &event.device_description,
+                   kMaxPathBytes, true)}) {
     if (absl::Status s = CheckText(field, *value, most, may_be_empty);
         !s.ok()) {
       return s;
@@ -177,9 +179,12 @@ void AgentRegistry::Describe(Agent& agent, const RegisterAgentEvent& event) {
   agent.socket_path = event.socket_path;
   agent.network_address = event.network_address;
   agent.device = event.device;
+  agent.device_description = event.device_description;
   agent.memory_bytes = event.memory_bytes;
   agent.staging_bytes = event.staging_bytes;
   agent.pid = event.pid;
+  agent.nccl_version = event.nccl_version;
+  agent.nccl_device = event.nccl_device;
 }
 
 void AgentRegistry::BeginLife(Agent& agent, const RegisterAgentEvent& event) {
@@ -271,6 +276,7 @@ void AgentRegistry::Heartbeat(const HeartbeatEvent& event) {
   }
   agent->last_beat = context_.now;
   agent->lease_until = context_.now + context_.options.lease;
+  agent->reduce_groups = event.reduce_groups;
   if (agent->beat_late) {
     agent->beat_late = false;
     log_.Add("agent_beats", agent->name, "its beats are back");
@@ -315,6 +321,7 @@ void AgentRegistry::EndLife(Agent& agent, MembershipChange::Kind kind,
   if (agent.inventoried) peers_changed_ = true;
   agent.stream_up = agent.inventory_awaited = false;
   agent.outbox.Clear();
+  agent.reduce_groups.clear();
   agent.staging_held.clear();
   agent.known_parts.clear();
   log_.Add(

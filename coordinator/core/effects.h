@@ -15,6 +15,7 @@
 #include "coordinator/core/events.h"
 #include "coordinator/core/operation_types.h"
 #include "coordinator/core/records.h"
+#include "coordinator/planner/casts.h"
 #include "coordinator/planner/planner_inputs.h"
 
 namespace sluice::coordinator {
@@ -46,6 +47,9 @@ struct GetModelReply {
 struct PlanReply {  // PlanSync, PlanRedistribution
   TransferPlan plan;
   std::vector<std::string> agent_of_rank;
+  // Syncs: what is converted, and shards that cut quantisation blocks.
+  std::vector<Cast> casts = {};
+  std::vector<std::string> warnings = {};
 };
 struct CancelReply {};
 struct LocateReply {

@@ -15,6 +15,7 @@
 #include "common/command.h"
 #include "common/ids.h"
 #include "common/plan.h"
+#include "common/reduce_report.h"
 #include "coordinator/core/operation_types.h"
 #include "coordinator/core/records.h"
 #include "coordinator/planner/planner_inputs.h"
@@ -54,14 +55,17 @@ struct CallerGoneEvent {
 struct RegisterAgentEvent {
   CallId call;
   std::string name, node, address, socket_path, network_address, cluster_id;
-  std::string device, boot_id;
+  std::string device, device_description, boot_id;
   Incarnation incarnation;
   int64_t memory_bytes = 0, staging_bytes = 0, pid = 0;
+  int32_t nccl_version = 0;  // 0: no NCCL
+  std::string nccl_device;   // the same of two: they share a GPU
 };
 struct HeartbeatEvent {
   CallId call;
   std::string name;
   Incarnation incarnation;
+  std::vector<ReduceGroupReport> reduce_groups = {};
 };
 struct DrainEvent {
   CallId call;
@@ -123,6 +127,8 @@ struct OperationOptions {
   absl::Duration progress_timeout = absl::Seconds(5);
   bool digests = true;
   int64_t staging_bytes = 0;  // 0: the agent's own budget
+  // How what crosses nodes is moved.
+  Transport transport = Transport::kAuto;
 };
 struct LoadRequest {
   CallId call;
@@ -134,6 +140,7 @@ struct SyncRequest {
   OperationOptions options;
   std::string model, source;
   std::vector<std::string> destinations;
+  Pattern pattern = Pattern::kDirect;
   bool plan_only = false;  // PlanSync
 };
 struct VerifyRequest {

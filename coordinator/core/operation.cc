@@ -1,6 +1,7 @@
 #include "coordinator/core/operation.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sluice::coordinator {
 namespace {
@@ -30,6 +31,10 @@ bool Claims::ConflictsWith(const Claims& other) const {
 }
 
 Participant* Operation::Find(Rank rank) {
+  return const_cast<Participant*>(std::as_const(*this).Find(rank));
+}
+
+const Participant* Operation::Find(Rank rank) const {
   const auto it =
       std::lower_bound(participants.begin(), participants.end(), rank,
                        [](const Participant& p, Rank r) { return p.rank < r; });

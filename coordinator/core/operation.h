@@ -23,6 +23,7 @@
 #include "coordinator/core/events.h"
 #include "coordinator/core/operation_types.h"
 #include "coordinator/core/plan_cache.h"
+#include "coordinator/planner/casts.h"
 
 namespace sluice::coordinator {
 
@@ -46,6 +47,8 @@ struct Participant {
   bool part_sent_again = false;
   int64_t bytes_done = 0;
   PartStats stats;
+  // Of a member of the operation's group, once it was told to execute.
+  SegmentNumber segment;
   // Loads into lent memory: what it held before.
   CopyInventory before;
   // Verifications: what it read.
@@ -101,12 +104,17 @@ struct Operation {
 
   // --- what it does
   Version version;
-  std::vector<PlacementRef> writes;  // destinations, by placement index
-  PlacementRef source;               // syncs
+  std::vector<PlacementRef> writes;    // destinations, by placement index
+  PlacementRef source;                 // syncs
+  Pattern pattern = Pattern::kDirect;  // syncs
+  std::vector<Cast> casts;             // of a sync that is only planned
+  std::vector<std::string> warnings;   // as well
   std::string plan_key;
   int32_t plan_ranks = 0;  // ranks that existed when it was planned
   std::shared_ptr<const CachedPlan> plan;
   bool plan_reused = false;
+  // Whose messages move by NCCL; taken from MessageGroups, and given back.
+  MessageGroup group;
   std::vector<Participant> participants;  // by rank
   int64_t bytes_total = 0;
   int64_t bytes_told = 0;  // in the last update
@@ -119,6 +127,7 @@ struct Operation {
 
   // Returns nullptr if the rank takes no part.
   Participant* Find(Rank rank);
+  const Participant* Find(Rank rank) const;
   int64_t BytesDone() const;
   // Goes to the next phase and notes the time of the one left.
   void Enter(OperationPhase next, absl::Time now);

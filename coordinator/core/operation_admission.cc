@@ -27,8 +27,9 @@ int64_t BytesOn(const std::vector<LinkBytes>& by_rank, Rank rank,
 void OperationTracker::Pump() {
   while (std::exchange(awake_, false)) {
     for (auto& [id, op] : running_) {
+      // One with a plan that was known waits in this phase for its staging.
       if (!op->finished && op->phase == OperationPhase::kQueued &&
-          MayLeaveQueue(*op)) {
+          !op->waits_for_staging && MayLeaveQueue(*op)) {
         Admit(*op);
       }
     }
@@ -74,10 +75,11 @@ Topology OperationTracker::MakeTopology() const {
     const bool there =
         agent != nullptr && !agent->lost && agent->incarnation != Incarnation();
     topology.node_of_rank.push_back(
-        there
-            ? nodes.try_emplace(agent->node, static_cast<int32_t>(nodes.size()))
-                  .first->second
-            : -1);
+        there ? nodes
+                    .try_emplace(agent->MemoryNode(),
+                                 static_cast<int32_t>(nodes.size()))
+                    .first->second
+              : -1);
   }
   return topology;
 }
@@ -109,6 +111,8 @@ void OperationTracker::PlanReady(Operation& op) {
     for (const std::unique_ptr<Agent>& agent : d_.agents.agents()) {
       reply.agent_of_rank.push_back(agent == nullptr ? "" : agent->name);
     }
+    reply.casts = op.casts;
+    reply.warnings = op.warnings;
     op.Enter(OperationPhase::kDone, d_.context.now);
     for (const CallId call : op.callers) d_.context.ReplyOk(call, reply);
     Finished(op);

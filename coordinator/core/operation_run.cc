@@ -1,9 +1,15 @@
 // Part of OperationTracker: prepare, execute, vote.
 
 #include <algorithm>
+#include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/ids.h"
+#include "common/plan.h"
+#include "common/status_macros.h"
+#include "coordinator/core/message_groups.h"
 #include "coordinator/core/operation_tracker.h"
 
 namespace sluice::coordinator {
@@ -19,6 +25,10 @@ void OperationTracker::Prepare(Operation& op) {
     FinishOk(op);
     return;
   }
+  if (absl::Status formed = FormGroup(op); !formed.ok()) {
+    Fail(op, formed);
+    return;
+  }
   d_.agents.FlushPeers();
   for (Participant& participant : op.participants) participant.told = true;
   Enter(op, OperationPhase::kPreparing);
@@ -26,6 +36,34 @@ void OperationTracker::Prepare(Operation& op) {
       std::min(op.deadline, d_.context.now + op.options.wait_deadline +
                                 d_.context.options.command_timeout);
   for (Participant& participant : op.participants) SendPrepare(op, participant);
+}
+
+absl::Status OperationTracker::FormGroup(Operation& op) {
+  std::vector<const PlanPart*> parts;
+  for (const Participant& participant : op.participants) {
+    if (participant.part != nullptr) parts.push_back(participant.part.get());
+  }
+  Transport transport = op.options.transport;
+  // Samples lie in memory of the hosts: they would pass the GPUs for nothing.
+  if (transport == Transport::kAuto &&
+      op.kind == OperationKind::kRedistribute) {
+    transport = Transport::kUcx;
+  }
+  SLUICE_ASSIGN_OR_RETURN(
+      const std::vector<Rank> ranks,
+      ChooseMembers(transport, parts, [this](Rank rank) {
+        const Agent* agent = d_.agents.Get(rank);
+        return agent == nullptr ? NcclSeat{}
+                                : NcclSeat{agent->name, agent->nccl_version,
+                                           agent->nccl_device};
+      }));
+  if (ranks.empty()) return absl::OkStatus();
+  std::vector<MessageGroup::Member> members;
+  for (const Rank rank : ranks) {
+    members.push_back({rank, d_.agents.Get(rank)->incarnation});
+  }
+  op.group = groups_.Take(d_.context.epoch, std::move(members));
+  return absl::OkStatus();
 }
 
 void OperationTracker::SendPrepare(Operation& op, Participant& participant) {
@@ -44,6 +82,12 @@ void OperationTracker::SendPrepare(Operation& op, Participant& participant) {
   prepare.wait_deadline = op.options.wait_deadline;
   prepare.progress_timeout = op.options.progress_timeout;
   prepare.deadline = op.deadline - d_.context.now;
+  if (std::any_of(op.group.members.begin(), op.group.members.end(),
+                  [&](const MessageGroup::Member& member) {
+                    return member.rank == participant.rank;
+                  })) {
+    prepare.group = op.group;
+  }
   d_.agents.Send(participant.rank, std::move(prepare));
 }
 
@@ -119,8 +163,12 @@ void OperationTracker::Execute(Operation& op) {
   op.last_progress = d_.context.now;
   // A load runs since it was started.
   if (op.kind != OperationKind::kLoad) {
-    for (const Participant& participant : op.participants) {
-      d_.agents.Send(participant.rank, ExecuteCommand{op.id});
+    const std::map<Rank, SegmentNumber> segments = groups_.Number(op.group);
+    for (Participant& participant : op.participants) {
+      const auto segment = segments.find(participant.rank);
+      if (segment != segments.end()) participant.segment = segment->second;
+      d_.agents.Send(participant.rank,
+                     ExecuteCommand{op.id, participant.segment});
     }
   }
   AfterVote(op);

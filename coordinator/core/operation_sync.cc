@@ -8,6 +8,8 @@
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
 #include "coordinator/core/operation_tracker.h"
+#include "coordinator/planner/casts.h"
+#include "coordinator/planner/quantisation.h"
 
 namespace sluice::coordinator {
 namespace {
@@ -32,6 +34,13 @@ absl::Status CheckDestinationName(const SyncRequest& request,
 PlacementGeometry GeometryOf(const Placement& placement) {
   return PlacementGeometry{placement.ref.placement, placement.layout,
                            placement.mesh};
+}
+
+// For people who look at a plan before it is carried out.
+absl::Status NotePlan(Operation& op, const ReshardInput& input) {
+  SLUICE_ASSIGN_OR_RETURN(op.casts, CastsOf(input));
+  SLUICE_ASSIGN_OR_RETURN(op.warnings, QuantisationWarnings(input));
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -98,6 +107,7 @@ absl::Status OperationTracker::Check(const SyncRequest& request,
     return absl::InvalidArgumentError("destinations: expected at least one");
   }
   op.source = source->ref;
+  op.pattern = request.pattern;
   std::set<std::string> seen;
   for (const std::string& name : request.destinations) {
     SLUICE_RETURN_IF_ERROR(CheckDestinationName(request, name, seen));
@@ -117,6 +127,7 @@ absl::Status OperationTracker::Check(const SyncRequest& request,
     op.claims.reads.emplace_back(request.model, request.source);
   op.description = absl::StrCat(request.model, ": ", request.source, " -> ",
                                 absl::StrJoin(request.destinations, ", "));
+  if (op.pattern == Pattern::kTwoStage) op.description += " (TWO_STAGE)";
   const SourceChoice choice = ChooseSource(*source);
   // A source that operations before it or a writer may complete is waited for.
   const bool is_filled =
@@ -178,6 +189,7 @@ absl::Status OperationTracker::BindSync(Operation& op, ReshardInput* input,
     SLUICE_RETURN_IF_ERROR(CheckNoWayBack(destination, source, op.version));
     input->destinations.push_back(GeometryOf(destination));
   }
+  input->pattern = op.pattern;
   input->topology = MakeTopology();
   return absl::OkStatus();
 }
@@ -186,7 +198,8 @@ absl::Status OperationTracker::BindSync(Operation& op, ReshardInput* input,
 std::string OperationTracker::SyncKey(const Operation& op,
                                       const ReshardInput& input) const {
   std::string key = absl::StrCat(op.source.model, "\n", op.source.placement,
-                                 "@", op.source.generation, "\nreplicas ",
+                                 "@", op.source.generation, "\npattern ",
+                                 static_cast<int>(input.pattern), "\nreplicas ",
                                  absl::StrJoin(input.source_replicas, ","));
   std::set<Rank> ranks(input.source.mesh.ranks.begin(),
                        input.source.mesh.ranks.end());
@@ -199,7 +212,7 @@ std::string OperationTracker::SyncKey(const Operation& op,
   for (const Rank rank : ranks) {
     const Agent& agent = *d_.agents.Get(rank);
     absl::StrAppend(&key, "\n", rank.value(), " ",
-                    agent.lost ? "" : agent.node);
+                    agent.lost ? "" : agent.MemoryNode());
   }
   return key;
 }
@@ -212,6 +225,12 @@ void OperationTracker::AdmitSync(Operation& op) {
                           d_.context.now < op.wait_until;
     if (!may_wait) Fail(op, status);
     return;
+  }
+  if (op.plan_only) {
+    if (absl::Status status = NotePlan(op, input); !status.ok()) {
+      Fail(op, status);
+      return;
+    }
   }
   std::string key = SyncKey(op, input);
   if (op.plan != nullptr && key == op.plan_key) {  // made for this

@@ -306,6 +306,10 @@ void OperationTracker::FinishFailed(Operation& op) {
 
 void OperationTracker::Finished(Operation& op) {
   op.finished = true;
+  if (!op.group.members.empty()) {
+    groups_.Return(std::move(op.group), /*well=*/op.failure.ok());
+    op.group = {};
+  }
   for (const Participant& p : op.participants) {
     // One that has not stopped still uses what it was given.
     if (!p.told || p.stopped || p.confirmed) {

@@ -21,6 +21,7 @@
 #include "coordinator/core/durable_log.h"
 #include "coordinator/core/event_log.h"
 #include "coordinator/core/id_allocator.h"
+#include "coordinator/core/message_groups.h"
 #include "coordinator/core/model_registry.h"
 #include "coordinator/core/operation.h"
 #include "coordinator/core/outcomes.h"
@@ -186,6 +187,7 @@ class OperationTracker {
 
   // operation_run.cc: prepare, execute, vote
   void Prepare(Operation& op);
+  absl::Status FormGroup(Operation& op);
   void SendPrepare(Operation& op, Participant& participant);
   void OnPrepareAnswered(Operation& op, Participant& participant,
                          const PrepareCommand& prepare,
@@ -216,6 +218,7 @@ class OperationTracker {
   // operation_timers.cc
   void TickOperation(Operation& op);
   void TickExecuting(Operation& op);
+  bool WaitsForSegment(const Operation& op) const;
 
   // operation_recovery.cc
   void ReconcileRunning(Rank rank, const InventoryEvent& inventory);
@@ -224,6 +227,7 @@ class OperationTracker {
 
   const Deps d_;
   PlanCache plans_;
+  MessageGroups groups_;
   std::map<OperationId, std::unique_ptr<Operation>> running_;
   std::deque<OperationInfo> recent_;  // newest first
   bool awake_ = false;

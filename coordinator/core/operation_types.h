@@ -15,6 +15,7 @@
 #include "common/command.h"
 #include "common/ids.h"
 #include "common/plan.h"
+#include "common/reduce_report.h"
 
 namespace sluice::coordinator {
 
@@ -37,6 +38,9 @@ enum class OperationPhase {
   kDone = 7,
   kFailed = 8,
 };
+
+// kAuto: NCCL between GPUs where both have it, UCX else.
+enum class Transport { kUnspecified = 0, kAuto = 1, kUcx = 2, kNccl = 3 };
 
 enum class CallerLossPolicy { kUnspecified = 0, kCancel = 1, kDetach = 2 };
 
@@ -86,6 +90,7 @@ struct AgentStatus {
   Rank rank = kNoRank;
   std::string node;
   std::string device;
+  std::string device_description;
   AgentState state = AgentState::kUnspecified;
   Incarnation incarnation;
   std::string address;
@@ -122,6 +127,24 @@ struct ModelStatus {
   std::vector<PlacementStatus> placements;
 };
 
+struct ReduceGroupMember {
+  std::string agent;
+  ReduceGroupState state = ReduceGroupState::kUnspecified;
+  int64_t requests_waiting = 0;
+  int64_t collectives_sent = 0;
+  int64_t collectives_done = 0;
+  int64_t bytes_reduced = 0;
+  int64_t bucket_bytes = 0;
+  std::string error;
+};
+
+struct ReduceGroupStatus {
+  std::string name;
+  bool average = false;
+  std::vector<ReduceGroupMember> members;
+  std::vector<std::string> waits_for;
+};
+
 struct StatusEvent {
   uint64_t revision = 0;
   absl::Time time;
@@ -144,6 +167,7 @@ struct StatusSnapshot {
   int64_t samples = 0;
   int64_t sample_tensors = 0;
   std::vector<StatusEvent> events;
+  std::vector<ReduceGroupStatus> reduce_groups;
 };
 
 struct SampleLocation {

@@ -3,6 +3,8 @@
 #include <map>
 #include <utility>
 
+#include "coordinator/core/reduce_group_view.h"
+
 namespace sluice::coordinator {
 namespace {
 
@@ -35,6 +37,7 @@ AgentStatus DescribeAgent(const Agent& agent, const Catalog& catalog,
   status.rank = agent.rank;
   status.node = agent.node;
   status.device = agent.device;
+  status.device_description = agent.device_description;
   status.state = agent.State();
   status.incarnation = agent.incarnation;
   status.address = agent.address;
@@ -89,6 +92,7 @@ StatusSnapshot MakeStatus(const StatusSources& sources, int32_t max_events) {
   status.sample_tensors = sources.catalog.num_tensors();
   status.events =
       sources.log.Recent(max_events <= 0 ? kDefaultEvents : max_events);
+  status.reduce_groups = DescribeReduceGroups(sources.agents);
   return status;
 }
 

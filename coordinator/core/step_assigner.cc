@@ -12,7 +12,7 @@ void StepAssigner::LogWrite(Rank rank, const WriteEvent& write) {
   log_.Add("copy_torn", agents_.Get(rank)->name,
            absl::StrCat("placement \"", write.placement.model, "/",
                         write.placement.placement, "\": worker \"",
-                        write.worker, "\" left its write bracket open"));
+                        write.worker, "\" has gone and left no whole content"));
 }
 
 void StepAssigner::OnWrite(Rank rank, uint64_t event_id,

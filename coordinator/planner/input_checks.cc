@@ -163,6 +163,12 @@ absl::Status CheckHolding(const SampleHolding& holding,
 absl::Status CheckReshardInput(const ReshardInput& input,
                                const PlanningLimits& limits) {
   SLUICE_RETURN_IF_ERROR(CheckTopology(input.topology, limits));
+  if (input.pattern != Pattern::kDirect &&
+      input.pattern != Pattern::kTwoStage) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("pattern ", static_cast<int>(input.pattern),
+                     ": expected DIRECT or TWO_STAGE"));
+  }
   if (input.model == nullptr || input.destinations.empty()) {
     return absl::InvalidArgumentError(
         "a reshard needs a model and destinations");
@@ -208,6 +214,7 @@ absl::Status CheckRedistributionInput(const RedistributionInput& input,
     case Pattern::kBroadcast:
       break;
     case Pattern::kUnspecified:
+    case Pattern::kTwoStage:
     default:
       return absl::InvalidArgumentError(
           absl::StrCat("pattern ", static_cast<int>(input.pattern),

@@ -41,12 +41,23 @@ struct PlacementGeometry {
   Mesh mesh;
 };
 
+// How a movement is planned. Samples: all but kTwoStage; parameters: kDirect
+// and kTwoStage.
+enum class Pattern {
+  kUnspecified = 0,
+  kDirect = 1,
+  kGatherScatter = 2,
+  kBroadcast = 3,
+  kTwoStage = 4,
+};
+
 struct ReshardInput {
   std::shared_ptr<const ModelSpec> model;
   PlacementGeometry source;
   // Replicas of the source that hold the version; others are not read.
   std::vector<int64_t> source_replicas;
   std::vector<PlacementGeometry> destinations;
+  Pattern pattern = Pattern::kDirect;
   Topology topology;
 };
 
@@ -57,13 +68,6 @@ struct SampleHolding {
   // One of the holders. What is held but owned by nobody is refused: where an
   // owner is lost, the catalogue makes the lowest holder the owner first.
   Rank owner = kNoRank;
-};
-
-enum class Pattern {
-  kUnspecified = 0,
-  kDirect = 1,
-  kGatherScatter = 2,
-  kBroadcast = 3,
 };
 
 struct RedistributionInput {

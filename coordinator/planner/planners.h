@@ -17,9 +17,12 @@ namespace sluice::coordinator {
 // device before same node before other nodes; each pair of placements has a
 // tensor cross in the smaller of its two types; bytes that several agents of
 // one node need cross the network once and fan out inside (round 1
-// reads_after). Errors: INVALID_ARGUMENT - a destination element nobody holds
-// (tensor, box, rank named), element types without a conversion (tensor,
-// placements, types named), a bad layout; RESOURCE_EXHAUSTED - limits.
+// reads_after). Pattern kTwoStage: sources by the rank mapping instead
+// (two_stage_routes.h). Errors: INVALID_ARGUMENT - a destination element nobody
+// holds (tensor, box, rank named), element types without a conversion (tensor,
+// placements, types named), a bad layout, sizes that the rank mapping refuses;
+// FAILED_PRECONDITION - it sends a rank less than that wants (tensor, box, rank
+// named); RESOURCE_EXHAUSTED - limits.
 absl::StatusOr<TransferPlan> PlanReshard(const ReshardInput& input,
                                          const PlanningLimits& limits = {});
 

@@ -69,4 +69,16 @@ absl::StatusOr<std::vector<std::string>> QuantisationWarnings(
   return warnings;
 }
 
+absl::StatusOr<std::vector<std::string>> QuantisationWarnings(
+    const ReshardInput& input) {
+  SLUICE_ASSIGN_OR_RETURN(std::vector<std::string> warnings,
+                          QuantisationWarnings(*input.model, input.source));
+  for (const PlacementGeometry& to : input.destinations) {
+    SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> more,
+                            QuantisationWarnings(*input.model, to));
+    warnings.insert(warnings.end(), more.begin(), more.end());
+  }
+  return warnings;
+}
+
 }  // namespace sluice::coordinator

@@ -21,6 +21,10 @@ namespace sluice::coordinator {
 absl::StatusOr<std::vector<std::string>> QuantisationWarnings(
     const ModelSpec& model, const PlacementGeometry& placement);
 
+// Those of all placements of a reshard.
+absl::StatusOr<std::vector<std::string>> QuantisationWarnings(
+    const ReshardInput& input);
+
 }  // namespace sluice::coordinator
 
 #endif  // SLUICE_COORDINATOR_PLANNER_QUANTISATION_H_

@@ -64,6 +64,7 @@ class RedistributionPlanning {
         AddBroadcasts(BroadcastSteps(input_));
         break;
       case Pattern::kDirect:
+      case Pattern::kTwoStage:  // refused before
       case Pattern::kUnspecified:
         AddDirect();
         break;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -20,6 +21,7 @@
 #include "coordinator/planner/rank_sets.h"
 #include "coordinator/planner/source_selector.h"
 #include "coordinator/planner/transfer_assembly.h"
+#include "coordinator/planner/two_stage_routes.h"
 
 namespace sluice::coordinator {
 namespace {
@@ -74,7 +76,8 @@ class ReshardPlanning {
     SLUICE_RETURN_IF_ERROR(CheckDeliveries(limits));
     DraftLocalCopies();
     CutDemands();
-    DraftLegs();
+    SLUICE_RETURN_IF_ERROR(
+        input_.pattern == Pattern::kTwoStage ? DraftTwoStages() : DraftLegs());
     TransferPlan plan;
     plan.transfers =
         AssembleTransfers(input_.topology, pairs_, pieces_, drafts_);
@@ -216,11 +219,14 @@ class ReshardPlanning {
       whole.push_back(
           {cell.tensor_bytes * NumTensors(cell), cell.holders, cell.missing});
     }
+    const bool fixed =
+        input_.pattern == Pattern::kTwoStage;  // nothing to level
     const int64_t chunk = ChunkBytes(sets_, whole);
     first_piece_ = static_cast<int32_t>(pieces_.size());
     for (size_t i = 0; i < cells_.size(); ++i) {
       if (sets_.Ranks(cells_[i].missing).empty()) continue;
-      const bool cut = whole[i].bytes > chunk && WorthCutting(sets_, whole[i]);
+      const bool cut =
+          !fixed && whole[i].bytes > chunk && WorthCutting(sets_, whole[i]);
       CutCell(static_cast<int32_t>(i), cut ? chunk : whole[i].bytes);
     }
   }
@@ -248,9 +254,37 @@ class ReshardPlanning {
     }
   }
 
-  void DraftLegs() {
+  absl::Status DraftLegs() {
+    AddLegs(RouteDemands(sets_, demands_));
+    return absl::OkStatus();
+  }
+
+  absl::Status DraftTwoStages() {
+    SLUICE_ASSIGN_OR_RETURN(const TwoStageRouter router,
+                            TwoStageRouter::Create(input_));
+    std::vector<Leg> legs;
+    for (size_t i = 0; i < demands_.size(); ++i) {
+      const Piece& piece = pieces_[static_cast<size_t>(first_piece_) + i];
+      const GeometryPair& of = pair(piece.pair);
+      const std::string& tensor =
+          input_.model->tensor(of.tensors[static_cast<size_t>(piece.first)])
+              .name;
+      const TwoStageRouter::Unserved unserved =
+          router.Route(sets_, static_cast<int32_t>(i), demands_[i],
+                       IsRoutedExpert(tensor), legs);
+      if (unserved.demand < 0) continue;
+      return absl::FailedPreconditionError(absl::StrCat(
+          "tensor \"", tensor, "\" box ", piece.box.ToString(),
+          ": the rank mapping of TWO_STAGE pairs rank ", unserved.rank.value(),
+          " with no rank that holds it; DIRECT has no such limit"));
+    }
+    AddLegs(legs);
+    return absl::OkStatus();
+  }
+
+  void AddLegs(absl::Span<const Leg> legs) {
     const auto base = static_cast<int32_t>(drafts_.size());
-    for (const Leg& leg : RouteDemands(sets_, demands_)) {
+    for (const Leg& leg : legs) {
       drafts_.push_back({first_piece_ + leg.demand, leg.round, leg.source,
                          leg.destination,
                          leg.parent < 0 ? -1 : base + leg.parent});

@@ -19,6 +19,21 @@ absl::string_view BytesOf(const std::vector<TensorRun>& runs) {
                            runs.size() * sizeof(TensorRun));
 }
 
+// The element type of all parts; kUnspecified if there is none such.
+DType CommonType(absl::Span<const TensorSets::Part> parts,
+                 const HeldGeometry& held) {
+  DType common = DType::kUnspecified;
+  for (const TensorSets::Part& part : parts) {
+    if (part.tensor_class < 0) return DType::kUnspecified;
+    const DType one = held.DTypeOf(part.tensor_class);
+    if (common != DType::kUnspecified && one != common) {
+      return DType::kUnspecified;
+    }
+    common = one;
+  }
+  return common;
+}
+
 }  // namespace
 
 absl::StatusOr<TensorSets::Id> TensorSets::Add(const Transfer& transfer) {
@@ -70,12 +85,13 @@ absl::StatusOr<std::vector<TensorIndex>> TensorSets::Expand(
   return out;
 }
 
-absl::Span<const TensorSets::Part> TensorSets::PartsIn(
-    Id id, size_t placement, const HeldGeometry& held) {
+const TensorSets::Placed& TensorSets::PlacedIn(Id id, size_t placement,
+                                               const HeldGeometry& held) {
   Set& set = sets_[static_cast<size_t>(id)];
-  if (placement >= set.parts.size()) set.parts.resize(placement + 1);
-  std::vector<Part>& parts = set.parts[placement];
-  if (!parts.empty()) return parts;
+  if (placement >= set.placed.size()) set.placed.resize(placement + 1);
+  Placed& placed = set.placed[placement];
+  std::vector<Part>& parts = placed.parts;
+  if (!parts.empty()) return placed;
   std::vector<std::pair<int32_t, int32_t>> places;  // class, position
   places.reserve(set.tensors.size());
   for (const TensorIndex tensor : set.tensors) {
@@ -90,20 +106,8 @@ absl::Span<const TensorSets::Part> TensorSets::PartsIn(
     }
     parts.back().end = position + 1;
   }
-  return parts;
-}
-
-DType TensorSets::HeldAs(Id id, size_t placement, const HeldGeometry& held) {
-  DType common = DType::kUnspecified;
-  for (const Part& part : PartsIn(id, placement, held)) {
-    if (part.tensor_class < 0) return DType::kUnspecified;
-    const DType one = held.DTypeOf(part.tensor_class);
-    if (common != DType::kUnspecified && one != common) {
-      return DType::kUnspecified;
-    }
-    common = one;
-  }
-  return common;
+  placed.held_as = CommonType(parts, held);
+  return placed;
 }
 
 bool TensorSets::Within(Id a, Id b) {

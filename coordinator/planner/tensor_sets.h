@@ -45,18 +45,28 @@ class TensorSets {
   // numbers the geometries; the same one always comes with the same number.
   // Tensors that nobody holds are in class -1.
   absl::Span<const Part> PartsIn(Id id, size_t placement,
-                                 const HeldGeometry& held);
+                                 const HeldGeometry& held) {
+    return PlacedIn(id, placement, held).parts;
+  }
   // Returns the element type in which a placement has all tensors of the set;
   // kUnspecified if there is none such.
-  DType HeldAs(Id id, size_t placement, const HeldGeometry& held);
+  DType HeldAs(Id id, size_t placement, const HeldGeometry& held) {
+    return PlacedIn(id, placement, held).held_as;
+  }
   // Whether every tensor of `a` is in `b`.
   bool Within(Id a, Id b);
 
  private:
+  struct Placed {
+    std::vector<Part> parts;  // empty = not made
+    DType held_as = DType::kUnspecified;
+  };
   struct Set {
     std::vector<TensorIndex> tensors;
-    std::vector<std::vector<Part>> parts;  // by placement; empty = not made
+    std::vector<Placed> placed;  // by placement
   };
+
+  const Placed& PlacedIn(Id id, size_t placement, const HeldGeometry& held);
 
   absl::StatusOr<std::vector<TensorIndex>> Expand(
       const Transfer& transfer) const;

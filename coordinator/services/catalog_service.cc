@@ -72,7 +72,8 @@ absl::StatusOr<WantSpec> DecodeWant(const v1::Want& proto) {
 }
 
 absl::StatusOr<Pattern> DecodePattern(v1::Pattern proto) {
-  if (!v1::Pattern_IsValid(proto) || proto == v1::PATTERN_UNSPECIFIED) {
+  if (!v1::Pattern_IsValid(proto) || proto == v1::PATTERN_UNSPECIFIED ||
+      proto == v1::PATTERN_TWO_STAGE) {
     return absl::InvalidArgumentError(
         absl::StrCat("pattern: expected DIRECT, GATHER_SCATTER or BROADCAST, "
                      "found ",
@@ -93,6 +94,7 @@ absl::StatusOr<RedistributeRequest> Decode(const v1::RedistributeRequest& proto,
   SLUICE_RETURN_IF_ERROR(ParseRepeated("wants", proto.wants(), kMaxWants,
                                        &DecodeWant, request.wants));
   SLUICE_ASSIGN_OR_RETURN(request.pattern, DecodePattern(proto.pattern()));
+  SLUICE_ASSIGN_OR_RETURN(options.transport, FromProto(proto.transport()));
   options.digests = !proto.skip_digests();
   SLUICE_ASSIGN_OR_RETURN(options.on_caller_loss,
                           FromProto(proto.on_caller_loss()));

@@ -43,6 +43,7 @@ v1::AgentStatus ToProto(const AgentStatus& agent) {
   proto.set_rank(agent.rank.value());
   proto.set_node(agent.node);
   proto.set_device(agent.device);
+  proto.set_device_description(agent.device_description);
   proto.set_state(static_cast<v1::AgentState>(agent.state));
   proto.set_incarnation(agent.incarnation.value());
   proto.set_address(agent.address);
@@ -79,6 +80,26 @@ v1::ModelStatus ToProto(const ModelStatus& model) {
   return proto;
 }
 
+v1::ReduceGroupStatus ToProto(const ReduceGroupStatus& group) {
+  v1::ReduceGroupStatus proto;
+  proto.set_name(group.name);
+  proto.set_average(group.average);
+  for (const ReduceGroupMember& member : group.members) {
+    v1::ReduceGroupMember& out = *proto.add_members();
+    out.set_agent(member.agent);
+    out.set_state(static_cast<v1::ReduceGroupState>(member.state));
+    out.set_requests_waiting(member.requests_waiting);
+    out.set_collectives_sent(member.collectives_sent);
+    out.set_collectives_done(member.collectives_done);
+    out.set_bytes_reduced(member.bytes_reduced);
+    out.set_bucket_bytes(member.bucket_bytes);
+    out.set_error(member.error);
+  }
+  proto.mutable_waits_for()->Add(group.waits_for.begin(),
+                                 group.waits_for.end());
+  return proto;
+}
+
 v1::Event ToProto(const StatusEvent& event) {
   v1::Event proto;
   proto.set_revision(event.revision);
@@ -107,6 +128,7 @@ v1::GetStatusResponse ToProto(const StatusSnapshot& snapshot) {
   proto.set_samples(snapshot.samples);
   proto.set_sample_tensors(snapshot.sample_tensors);
   AppendProtos(snapshot.events, *proto.mutable_events());
+  AppendProtos(snapshot.reduce_groups, *proto.mutable_reduce_groups());
   return proto;
 }
 
@@ -122,6 +144,18 @@ v1::SampleLocation ToProto(const SampleLocation& location) {
 
 void FillPlan(const PlanReply& reply, v1::PlanSyncResponse& response) {
   Fill(reply, response);
+  for (const Cast& cast : reply.casts) {
+    v1::PlannedCast& out = *response.add_casts();
+    out.set_placement(cast.placement);
+    out.set_from(sluice::ToProto(cast.from));
+    out.set_to(sluice::ToProto(cast.to));
+    out.set_wire(sluice::ToProto(cast.wire));
+    out.set_tensors(cast.num_tensors);
+  }
+  const size_t listed = std::min(reply.warnings.size(), kMaxListedWarnings);
+  for (size_t i = 0; i < listed; ++i) {
+    response.add_warnings(SafeText(reply.warnings[i], kMaxWarningBytes));
+  }
 }
 
 void FillPlan(const PlanReply& reply,

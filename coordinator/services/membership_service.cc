@@ -4,6 +4,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "common/convert_limits.h"
+#include "common/convert_reduce_report.h"
+#include "common/convert_repeated.h"
 #include "common/convert_time.h"
 #include "common/status_macros.h"
 #include "coordinator/services/calls.h"
@@ -53,11 +55,32 @@ absl::StatusOr<RegisterAgentEvent> Decode(const v1::RegisterRequest& proto) {
   SLUICE_RETURN_IF_ERROR(
       CheckText("device", proto.device(), kMaxAgentNameBytes));
   event.device = proto.device();
+  SLUICE_RETURN_IF_ERROR(CheckText("device_description",
+                                   proto.device_description(), kMaxPathBytes));
+  event.device_description = proto.device_description();
+  SLUICE_RETURN_IF_ERROR(
+      CheckNotNegative("nccl_version", proto.nccl_version()));
+  event.nccl_version = proto.nccl_version();
+  SLUICE_RETURN_IF_ERROR(
+      CheckText("nccl_device", proto.nccl_device(), kMaxPathBytes));
+  event.nccl_device = proto.nccl_device();
   SLUICE_RETURN_IF_ERROR(
       CheckText("boot_id", proto.boot_id(), kMaxAgentNameBytes));
   event.boot_id = proto.boot_id();
   SLUICE_RETURN_IF_ERROR(CheckNotNegative("pid", proto.pid()));
   event.pid = proto.pid();
+  return event;
+}
+
+absl::StatusOr<HeartbeatEvent> Decode(const v1::HeartbeatRequest& proto) {
+  SLUICE_ASSIGN_OR_RETURN(HeartbeatEvent event,
+                          DecodeLife<HeartbeatEvent>(proto));
+  SLUICE_RETURN_IF_ERROR(ParseRepeated(
+      "reduce_groups", proto.reduce_groups(), kMaxReduceGroupReports,
+      [](const v1::ReduceGroupReport& report) {
+        return sluice::FromProto(report);
+      },
+      event.reduce_groups));
   return event;
 }
 
@@ -82,7 +105,7 @@ grpc::ServerUnaryReactor* MembershipService::Heartbeat(
     grpc::CallbackServerContext*, const v1::HeartbeatRequest* request,
     v1::HeartbeatResponse* response) {
   return StartUnary<HeartbeatReply>(
-      host_, DecodeLife<HeartbeatEvent>(*request), response,
+      host_, Decode(*request), response,
       [](const HeartbeatReply& reply, v1::HeartbeatResponse& out) {
         out.set_epoch(reply.epoch.value());
       });

@@ -107,6 +107,21 @@ absl::Status ParseTimes(const v1::SyncRequest& proto,
                                options.progress_timeout);
 }
 
+absl::StatusOr<Pattern> DecodePattern(v1::Pattern proto) {
+  switch (proto) {
+    case v1::PATTERN_UNSPECIFIED:
+    case v1::PATTERN_DIRECT:
+      return Pattern::kDirect;
+    case v1::PATTERN_TWO_STAGE:
+      return Pattern::kTwoStage;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "pattern: expected DIRECT or TWO_STAGE, found ",
+          v1::Pattern_IsValid(proto) ? v1::Pattern_Name(proto)
+                                     : absl::StrCat(static_cast<int>(proto))));
+  }
+}
+
 absl::StatusOr<SyncRequest> Decode(const v1::SyncRequest& proto,
                                    bool plan_only) {
   SyncRequest request;
@@ -124,6 +139,8 @@ absl::StatusOr<SyncRequest> Decode(const v1::SyncRequest& proto,
   SLUICE_RETURN_IF_ERROR(ParseNames("destinations", proto.destinations(),
                                     kMaxDestinations, kMaxPlacementNameBytes,
                                     request.destinations));
+  SLUICE_ASSIGN_OR_RETURN(request.pattern, DecodePattern(proto.pattern()));
+  SLUICE_ASSIGN_OR_RETURN(options.transport, FromProto(proto.transport()));
   options.digests = !proto.skip_digests();
   SLUICE_RETURN_IF_ERROR(
       CheckNotNegative("staging_bytes", proto.staging_bytes()));

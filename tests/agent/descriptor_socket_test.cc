@@ -1,16 +1,21 @@
 #include "agent/descriptor_socket.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "agent/device/interrupt.h"
 #include "agent/device/memory_file.h"
+#include "agent/device/unique_fd.h"
 #include "agent/peer_directory.h"
 #include "agent/socket_paths.h"
 #include "proto/sluice/v1/worker_service.pb.h"
@@ -228,13 +233,13 @@ TEST_CASE("a peer opens what is prepared for it, and maps it once",
   memory->data()[7] = std::byte{77};
   const absl::Time deadline = clock.Now() + absl::Seconds(20);
 
-  CHECK_THAT(directory.Open(OperationId(5), Rank(0), deadline),
+  CHECK_THAT(directory.Open(OperationId(5), Rank(0), deadline, -1),
              StatusIs(absl::StatusCode::kFailedPrecondition, "5"));
   agent.sources.Add(Sending(Rank(1), memory));
   REQUIRE_OK(agent.executor.Prepare(Sending(Rank(1), memory)));
 
   REQUIRE_OK_AND_ASSIGN(const PeerSource source,
-                        directory.Open(OperationId(5), Rank(0), deadline));
+                        directory.Open(OperationId(5), Rank(0), deadline, -1));
   CHECK(source.board->size() == 4096);
   REQUIRE(source.transfers.size() == 1);
   const PeerTransferSource& transfer = source.transfers.at(2);
@@ -245,7 +250,7 @@ TEST_CASE("a peer opens what is prepared for it, and maps it once",
         std::byte{77});
 
   REQUIRE_OK_AND_ASSIGN(const PeerSource second,
-                        directory.Open(OperationId(5), Rank(0), deadline));
+                        directory.Open(OperationId(5), Rank(0), deadline, -1));
   CHECK(second.transfers.at(2).pieces[0].memory == transfer.pieces[0].memory);
   CHECK(directory.num_mappings() == 1);
 }
@@ -261,8 +266,8 @@ TEST_CASE("a mapping goes when nobody used it for long, or its peer is anew",
   const auto memory = Arena(4096);
   agent.sources.Add(Sending(Rank(1), memory));
   REQUIRE_OK(agent.executor.Prepare(Sending(Rank(1), memory)));
-  auto source =
-      directory.Open(OperationId(5), Rank(0), clock.Now() + absl::Seconds(20));
+  auto source = directory.Open(OperationId(5), Rank(0),
+                               clock.Now() + absl::Seconds(20), -1);
   REQUIRE_OK(source);
   clock.Advance(2 * SocketPeerDirectory::kKeepUnused);
   directory.Trim();
@@ -271,8 +276,8 @@ TEST_CASE("a mapping goes when nobody used it for long, or its peer is anew",
   directory.Trim();
   CHECK(directory.num_mappings() == 0);
 
-  REQUIRE_OK(
-      directory.Open(OperationId(5), Rank(0), clock.Now() + absl::Seconds(20)));
+  REQUIRE_OK(directory.Open(OperationId(5), Rank(0),
+                            clock.Now() + absl::Seconds(20), -1));
   CHECK(directory.num_mappings() == 1);
   directory.SetPeers({peer});
   CHECK(directory.num_mappings() == 1);
@@ -287,7 +292,7 @@ TEST_CASE("nothing is planned for another puller; a gone peer is named",
   SocketPeerDirectory directory(clock);
   directory.SetSelf(Rank(4));
   const absl::Time deadline = clock.Now() + absl::Seconds(20);
-  CHECK_THAT(directory.Open(OperationId(5), Rank(0), deadline),
+  CHECK_THAT(directory.Open(OperationId(5), Rank(0), deadline, -1),
              StatusIs(absl::StatusCode::kUnavailable, "rank 0"));
   {
     Agent agent;
@@ -296,12 +301,39 @@ TEST_CASE("nothing is planned for another puller; a gone peer is named",
     const auto memory = Arena(4096);
     agent.sources.Add(Sending(Rank(1), memory));
     REQUIRE_OK(agent.executor.Prepare(Sending(Rank(1), memory)));
-    REQUIRE_OK_AND_ASSIGN(const PeerSource source,
-                          directory.Open(OperationId(5), Rank(0), deadline));
+    REQUIRE_OK_AND_ASSIGN(
+        const PeerSource source,
+        directory.Open(OperationId(5), Rank(0), deadline, -1));
     CHECK(source.transfers.empty());
   }
-  CHECK_THAT(directory.Open(OperationId(5), Rank(0), deadline),
+  CHECK_THAT(directory.Open(OperationId(5), Rank(0), deadline, -1),
              StatusIs(absl::StatusCode::kUnavailable, "agent-zero"));
+}
+
+TEST_CASE("the wait for a peer that does not answer can be given up",
+          "[agent][socket]") {
+  const sluice::testing::TestDir dir;
+  const std::string grpc_path = GrpcSocketPath(dir.path(), "still");
+  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  DescriptorSocketPath(grpc_path).copy(address.sun_path,
+                                       sizeof(address.sun_path) - 1);
+  REQUIRE(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address),
+               sizeof(address)) == 0);
+  REQUIRE(listen(listener.get(), 1) == 0);
+  sluice::testing::FakeClock clock;
+  SocketPeerDirectory directory(clock);
+  directory.SetSelf(Rank(1));
+  directory.SetPeers(
+      {Peer{Rank(0), "still", "n", Incarnation(1), "", grpc_path}});
+  REQUIRE_OK_AND_ASSIGN(Interrupt interrupt, Interrupt::Create());
+  std::thread other([&] { interrupt.Raise(); });
+  CHECK_THAT(
+      directory.Open(OperationId(5), Rank(0), clock.Now() + absl::Hours(1),
+                     interrupt.descriptor()),
+      StatusIs(absl::StatusCode::kCancelled, "still"));
+  other.join();
 }
 
 }  // namespace

@@ -83,6 +83,11 @@ class FakeExecutor final : public TransferExecutor {
     log_.push_back(absl::StrCat("forget ", key));
   }
 
+  // Adds what somebody else was told.
+  void Note(std::string what) {
+    MutexLock lock(mutex_);
+    log_.push_back(std::move(what));
+  }
   std::vector<std::string> log() const {
     MutexLock lock(mutex_);
     return log_;

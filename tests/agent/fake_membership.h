@@ -70,6 +70,10 @@ class FakeMembership final : public v1::MembershipService::Service {
     MutexLock lock(mutex_);
     return beats_;
   }
+  v1::HeartbeatRequest last_beat() {
+    MutexLock lock(mutex_);
+    return last_beat_;
+  }
   int drains() {
     MutexLock lock(mutex_);
     return drains_;
@@ -89,10 +93,12 @@ class FakeMembership final : public v1::MembershipService::Service {
     changed_.SignalAll();
     return grpc::Status::OK;
   }
-  grpc::Status Heartbeat(grpc::ServerContext*, const v1::HeartbeatRequest*,
+  grpc::Status Heartbeat(grpc::ServerContext*,
+                         const v1::HeartbeatRequest* request,
                          v1::HeartbeatResponse* response) override {
     MutexLock lock(mutex_);
     ++beats_;
+    last_beat_ = *request;
     changed_.SignalAll();
     response->set_epoch(epoch_);
     return ToGrpcStatus(beat_);
@@ -124,6 +130,7 @@ class FakeMembership final : public v1::MembershipService::Service {
   std::vector<v1::RegisterRequest> registrations_ ABSL_GUARDED_BY(mutex_);
   int beats_ ABSL_GUARDED_BY(mutex_) = 0;
   int drains_ ABSL_GUARDED_BY(mutex_) = 0;
+  v1::HeartbeatRequest last_beat_ ABSL_GUARDED_BY(mutex_);
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };

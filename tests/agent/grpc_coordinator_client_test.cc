@@ -55,7 +55,7 @@ TEST_CASE("an agent registers with all it is, and beats", "[agent][grpc]") {
   FakeMembership coordinator(/*epoch=*/5);
   Heard heard;
   GrpcCoordinatorClient client(Fast(coordinator.address()));
-  client.Start(Self(), heard.Callback());
+  client.Start(Self(), heard.Callback(), {});
   REQUIRE(coordinator.AwaitBeats(3));
   client.Stop();
   const auto registrations = coordinator.registrations();
@@ -71,13 +71,34 @@ TEST_CASE("an agent registers with all it is, and beats", "[agent][grpc]") {
   CHECK(events[0].cluster_id == "cluster");
 }
 
+TEST_CASE("a beat tells of the workers' reduce groups", "[agent][grpc]") {
+  FakeMembership coordinator;
+  GrpcCoordinatorClient client(Fast(coordinator.address()));
+  client.Start(
+      Self(), [](const RegisteredEvent&) {},
+      [] {
+        std::vector<ReduceGroupReport> reports(2);
+        reports[0].name = "g";
+        reports[1].name = "h";
+        reports[1].bucket_bytes = 7;
+        return reports;
+      });
+  REQUIRE(coordinator.AwaitBeats(1));
+  const v1::HeartbeatRequest beat = coordinator.last_beat();
+  client.Stop();
+  CHECK(beat.name() == "agent-1");
+  REQUIRE(beat.reduce_groups_size() == 2);
+  CHECK(beat.reduce_groups(0).name() == "g");
+  CHECK(beat.reduce_groups(1).bucket_bytes() == 7);
+}
+
 TEST_CASE("an agent registers again when its lease is gone", "[agent][grpc]") {
   const auto code =
       GENERATE(absl::StatusCode::kNotFound, absl::StatusCode::kAborted);
   FakeMembership coordinator;
   Heard heard;
   GrpcCoordinatorClient client(Fast(coordinator.address()));
-  client.Start(Self(), heard.Callback());
+  client.Start(Self(), heard.Callback(), {});
   REQUIRE(coordinator.AwaitBeats(1));
   coordinator.AnswerBeats(absl::Status(code, "gone"));
   REQUIRE(coordinator.AwaitRegistrations(2));
@@ -91,7 +112,7 @@ TEST_CASE("an agent registers again with a coordinator of another epoch",
   FakeMembership coordinator(/*epoch=*/1);
   Heard heard;
   GrpcCoordinatorClient client(Fast(coordinator.address()));
-  client.Start(Self(), heard.Callback());
+  client.Start(Self(), heard.Callback(), {});
   REQUIRE(coordinator.AwaitBeats(1));
   coordinator.set_epoch(2);
   REQUIRE(coordinator.AwaitRegistrations(2));
@@ -108,7 +129,7 @@ TEST_CASE("an agent finds a coordinator that comes, goes and comes back",
   }
   Heard heard;
   GrpcCoordinatorClient client(Fast(absl::StrCat("127.0.0.1:", port)));
-  client.Start(Self(), heard.Callback());
+  client.Start(Self(), heard.Callback(), {});
   {
     FakeMembership first(/*epoch=*/1, port);
     REQUIRE(first.serving());
@@ -126,7 +147,7 @@ TEST_CASE("draining reaches the coordinator, or fails by its deadline",
           "[agent][grpc]") {
   auto coordinator = std::make_unique<FakeMembership>();
   GrpcCoordinatorClient client(Fast(coordinator->address()));
-  client.Start(Self(), [](const RegisteredEvent&) {});
+  client.Start(Self(), [](const RegisteredEvent&) {}, {});
   REQUIRE(coordinator->AwaitBeats(1));
   CHECK_OK(client.Drain(absl::Seconds(10)));
   CHECK(coordinator->drains() == 1);

@@ -4,10 +4,13 @@
 // Running one file of golden cases.
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "tests/golden/case_check.h"
 
 namespace sluice::golden {
 
@@ -26,9 +29,14 @@ struct FileResult {
   std::string Report() const;
 };
 
+// How a case of a topic is judged.
+using CaseJudge = std::function<void(CaseCheck&)>;
+
+// `also` judges each case once more, by its topic.
 // Errors: NOT_FOUND - the file cannot be read; INVALID_ARGUMENT - it is no
 // golden file, of an unknown topic or schema version, or has no case.
-absl::StatusOr<FileResult> RunGoldenFile(const std::string& path);
+absl::StatusOr<FileResult> RunGoldenFile(
+    const std::string& path, const std::map<std::string, CaseJudge>& also = {});
 
 }  // namespace sluice::golden
 

@@ -20,6 +20,9 @@ void CheckDispatch(CaseCheck& check);
 void CheckRankMapping(CaseCheck& check);  // and rank_mapping_hep
 void CheckSyncGroups(CaseCheck& check);
 void CheckBucketer(CaseCheck& check);
+// Compares what real agents did (ReduceAgents) with a case of topic bucketer.
+// Groups do not wait for each other: between two groups there is no order.
+void CompareBucketerOnAgents(const Json& answer, CaseCheck& check);
 
 }  // namespace sluice::golden
 

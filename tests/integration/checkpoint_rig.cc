@@ -95,10 +95,11 @@ absl::Status CheckpointRig::Register() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::OperationResult> CheckpointRig::Load() {
+absl::StatusOr<v1::OperationResult> CheckpointRig::Load(
+    const std::string& placement) {
   v1::LoadRequest request;
   request.set_model(kModel);
-  request.set_placement(kTrainer);
+  request.set_placement(placement);
   request.set_directory(directory_);
   return cluster_.client().Load(request);
 }
@@ -154,13 +155,18 @@ absl::StatusOr<int64_t> CheckpointRig::CheckRollout(uint64_t version,
     }
     SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<PinnedVersion> pin,
                             workers_[i]->Pin(kModel, kRollout, version));
+    std::vector<std::byte> copy;
+    if (pin->device().has_value()) {
+      SLUICE_ASSIGN_OR_RETURN(copy, options_.read_device(*pin));
+    }
     checker::Position at;
     at.tensor = static_cast<int64_t>(i) % options_.rollout_tensor;
     at.tensors = options_.rollout_tensor;
     SLUICE_ASSIGN_OR_RETURN(
         const int64_t bytes,
         checker::CheckMemory(checkpoint, checker::ExpectVllm(checkpoint, at),
-                             params, pin->data(), pin->size(), flips));
+                             params, copy.empty() ? pin->data() : copy.data(),
+                             pin->size(), flips));
     compared += bytes;
   }
   return compared;

@@ -5,6 +5,8 @@
 // layout, whose workers lend its memory, and an inference engine's in vLLM's;
 // every byte of the latter compared by the independent checker.
 
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +31,9 @@ class CheckpointRig {
     // Sizes of the meshes; all agents are used by both.
     int64_t pipe = 2, data = 2, tensor = 2;  // trainer
     int64_t rollout_data = 2, rollout_tensor = 4;
+    // Reads a pin that the host cannot (PinnedVersion::device).
+    std::function<absl::StatusOr<std::vector<std::byte>>(PinnedVersion&)>
+        read_device = {};
   };
 
   // Generates, registers model "policy" with placements "trainer" and
@@ -39,7 +44,8 @@ class CheckpointRig {
   const std::string& directory() const { return directory_; }
   Worker& worker(int agent) { return *workers_.at(static_cast<size_t>(agent)); }
 
-  absl::StatusOr<v1::OperationResult> Load();
+  absl::StatusOr<v1::OperationResult> Load(
+      const std::string& placement = "trainer");
   absl::StatusOr<v1::OperationResult> Sync();
   v1::SyncRequest SyncRequest() const;
   // Flips the sign of every element in a bracket on all workers: the next

@@ -35,7 +35,10 @@ absl::StatusOr<local_cluster::Options> ProcessOptions(
                               "coordinator/coordinator", suffix)}));
   SLUICE_ASSIGN_OR_RETURN(
       cluster.agent_binary,
-      local_cluster::FindProgram({absl::StrCat("agent/agent", suffix)}));
+      local_cluster::FindProgram({absl::StrCat(
+          options.gpus.empty() ? "agent/agent"
+                               : "tests/fakes/cuda/fake_gpu_agent",
+          suffix)}));
   cluster.dir = absl::StrCat(dir, "/c");
   cluster.nodes = options.nodes;
   cluster.agents_per_node = options.agents_per_node;
@@ -45,6 +48,17 @@ absl::StatusOr<local_cluster::Options> ProcessOptions(
   cluster.heartbeat_interval = options.heartbeat_interval;
   cluster.die_with_parent = true;
   cluster.failpoint_files = options.failpoints;
+  cluster.agent_flags = options.agent_flags;
+  for (const int gpu : options.gpus) {
+    cluster.own_agent_flags.push_back({absl::StrCat("--device=cuda:", gpu)});
+    cluster.own_agent_environment.push_back(
+        {absl::StrCat("SLUICE_FAKE_GPU_REACH=", options.gpu_reach)});
+    // The machine's own library is none for GPUs that are fakes.
+    if (std::getenv("SLUICE_NCCL_LIBRARY") == nullptr) {
+      cluster.own_agent_environment.back().push_back(
+          "SLUICE_NCCL_LIBRARY=none");
+    }
+  }
   return cluster;
 }
 

@@ -61,6 +61,14 @@ class TestCluster {
     absl::Duration heartbeat_interval = absl::Milliseconds(300);
     // Starts the daemons that link failpoints.
     bool failpoints = false;
+    // Numbers of the GPUs that agents serve, by agent; those behind serve host
+    // memory. Starts agents whose GPUs are fakes (tests/fakes/cuda).
+    std::vector<int> gpus = {};
+    // How many neighbours among the GPUs of a node reach each other's memory;
+    // 0: all of them.
+    int gpu_reach = 0;
+    // Added to all agents'.
+    std::vector<std::string> agent_flags = {};
   };
 
   // Starts all processes and waits until every agent is ALIVE.

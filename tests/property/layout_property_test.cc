@@ -94,6 +94,30 @@ void AddGateUp(Rng& rng, int64_t layers, Case& c) {
   }
 }
 
+// Every expert once, and some a second time on another of `ep` positions.
+ExpertMap RandomMap(Rng& rng, int64_t layers, int64_t experts, int64_t ep) {
+  ExpertMap map;
+  map.first_layer = Draw(rng, 0, layers - 1);
+  map.num_layers = Draw(rng, 1, 2);
+  for (int64_t e = 0; e < experts; ++e) map.slots.push_back(e);
+  std::shuffle(map.slots.begin(), map.slots.end(), rng);
+  const int64_t block = (experts + ep - 1) / ep;
+  const int64_t full = ep * block;
+  if (experts == full && ep > 1 && Draw(rng, 0, 1) == 1) {
+    // Each position gets one more: the first of the position before it.
+    std::vector<int64_t> slots;
+    for (int64_t p = 0; p < ep; ++p) {
+      for (int64_t s = 0; s < block; ++s) {
+        slots.push_back(map.slots[static_cast<size_t>(p * block + s)]);
+      }
+      slots.push_back(
+          map.slots[static_cast<size_t>((p + ep - 1) % ep * block)]);
+    }
+    map.slots = std::move(slots);
+  }
+  return map;
+}
+
 // Experts on a second grid: stacked and fused, or one by one; some twice.
 void AddExperts(Rng& rng, int64_t layers, Case& c) {
   const int64_t positions =
@@ -129,27 +153,7 @@ void AddExperts(Rng& rng, int64_t layers, Case& c) {
     }
   }
   if (Draw(rng, 0, 1) == 0) return;
-  // Every expert once, and some a second time on another position.
-  ExpertMap map;
-  map.first_layer = Draw(rng, 0, layers - 1);
-  map.num_layers = Draw(rng, 1, 2);
-  for (int64_t e = 0; e < experts; ++e) map.slots.push_back(e);
-  std::shuffle(map.slots.begin(), map.slots.end(), rng);
-  const int64_t block = (experts + ep - 1) / ep;
-  const int64_t full = ep * block;
-  if (experts == full && ep > 1 && Draw(rng, 0, 1) == 1) {
-    // Each position gets one more: the first of the position before it.
-    std::vector<int64_t> slots;
-    for (int64_t p = 0; p < ep; ++p) {
-      for (int64_t s = 0; s < block; ++s) {
-        slots.push_back(map.slots[static_cast<size_t>(p * block + s)]);
-      }
-      slots.push_back(
-          map.slots[static_cast<size_t>((p + ep - 1) % ep * block)]);
-    }
-    map.slots = std::move(slots);
-  }
-  c.layout.expert_maps = {map};
+  c.layout.expert_maps = {RandomMap(rng, layers, experts, ep)};
 }
 
 // Tensors of a layer flattened and joined, or each by itself, after a split.

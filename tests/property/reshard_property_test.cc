@@ -80,6 +80,21 @@ bool MoveBox(Rng& rng, TransferPlan& plan) {
   return dim.lo >= 0 && !dim.empty();
 }
 
+// Returns false where no such tensors are there.
+bool ShiftTensors(Rng& rng, const ReshardInput& input, TransferPlan& plan) {
+  std::vector<TensorRun>& runs = AnyOf(rng, plan).params.tensors;
+  if (Draw(rng, 0, 1) == 0) {
+    runs[0].first += static_cast<int32_t>(Draw(rng, -1, 1));
+    if (runs[0].first < 0) return false;
+  } else {
+    runs.back().count += static_cast<int32_t>(Draw(rng, -1, 1));
+    if (runs.back().count < 1) return false;
+  }
+  const int64_t last =
+      runs.back().first + int64_t{runs.back().step} * (runs.back().count - 1);
+  return last < std::ssize(input.model->tensors);
+}
+
 // One random change of a plan's work; the name of what was done, nullopt if
 // this plan has nothing to change that way.
 std::optional<std::string> Tamper(Rng& rng, const ReshardInput& input,
@@ -120,20 +135,9 @@ std::optional<std::string> Tamper(Rng& rng, const ReshardInput& input,
       AnyOf(rng, plan).wire_dtype = wires[Draw(rng, 0, 2)];
       return "wire type";
     }
-    default: {
-      std::vector<TensorRun>& runs = AnyOf(rng, plan).params.tensors;
-      if (Draw(rng, 0, 1) == 0) {
-        runs[0].first += static_cast<int32_t>(Draw(rng, -1, 1));
-        if (runs[0].first < 0) return std::nullopt;
-      } else {
-        runs.back().count += static_cast<int32_t>(Draw(rng, -1, 1));
-        if (runs.back().count < 1) return std::nullopt;
-      }
-      const int64_t last = runs.back().first +
-                           int64_t{runs.back().step} * (runs.back().count - 1);
-      if (last >= std::ssize(input.model->tensors)) return std::nullopt;
+    default:
+      if (!ShiftTensors(rng, input, plan)) return std::nullopt;
       return "tensors";
-    }
   }
 }
 

@@ -78,6 +78,7 @@ void RunSeeds(const std::string& policy, int64_t default_count) {
   // The runs must have been worth something.
   CHECK(counts["sync ok"] >= count);
   CHECK(counts["reads"] >= count);
+  CHECK(counts["elements cast"] >= count);
 }
 
 TEST_CASE("a cluster without faults works", "[sim]") { RunSeeds("calm", 20); }

@@ -26,10 +26,14 @@ ContentId Contents::OfStep(const std::string& placement, int64_t step) {
 }
 
 uint8_t Contents::ParameterByte(ContentId content, TensorIndex tensor,
-                                int64_t index, int64_t b) {
-  return static_cast<uint8_t>(
+                                int64_t index, DType dtype, int64_t b) {
+  // The upper half of an F32 is a BF16; neither infinite nor no number.
+  const uint64_t bits =
       Mix(content * 1000003 + static_cast<uint64_t>(tensor.value()) * 10007 +
-          static_cast<uint64_t>(index) * 8 + static_cast<uint64_t>(b)));
+          static_cast<uint64_t>(index) * 8) &
+      0xbfff;
+  const int64_t low = dtype == DType::kF32 ? 2 : 0;
+  return b < low ? 0 : static_cast<uint8_t>(bits >> (8 * (b - low)));
 }
 
 uint8_t Contents::SampleByte(const SampleEntry& entry, int64_t offset) {

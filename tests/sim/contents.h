@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "common/command.h"
+#include "common/dtype.h"
 #include "common/ids.h"
 #include "common/plan.h"
 #include "tests/sim/history.h"
@@ -27,9 +28,10 @@ class Contents {
   ContentId OfDirectory(const std::string& directory);
   ContentId OfStep(const std::string& placement, int64_t step);
 
-  // Byte `b` of element `index` (flat, row-major) of a logical tensor.
+  // Byte `b` of element `index` (flat, row-major) of a logical tensor where it
+  // is held as `dtype`, BF16 or F32: the same value, which both have exactly.
   static uint8_t ParameterByte(ContentId content, TensorIndex tensor,
-                               int64_t index, int64_t b);
+                               int64_t index, DType dtype, int64_t b);
   static uint8_t SampleByte(const SampleEntry& entry, int64_t offset);
 
   // Takes note that the version is this content; a violation if it is another.

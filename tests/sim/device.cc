@@ -4,13 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "agent/copy/digest.h"
 #include "common/check.h"
 
 namespace sluice::sim {
 namespace {
-
-constexpr absl::Duration kLongestStep = absl::Milliseconds(3);
 
 bool BetweenNodes(const Transfer& transfer) {
   return transfer.link == LinkClass::kBetweenNodes;
@@ -323,7 +320,9 @@ Device::Progress Device::Move(Execution& execution, const Transfer& transfer,
     for (int64_t i = copying.done; i < copying.done + n; ++i) {
       piece.destination->bytes.at(
           static_cast<size_t>(piece.destination_offset + i)) =
-          piece.source->bytes.at(static_cast<size_t>(piece.source_offset + i));
+          piece.source == nullptr ? 0
+                                  : piece.source->bytes.at(static_cast<size_t>(
+                                        piece.source_offset + i));
     }
     budget -= n;
     copying.done += n;
@@ -372,6 +371,27 @@ bool Device::MakeSamplePieces(const Execution& execution,
   return true;
 }
 
+// Of one element that its source holds in so many bytes: a BF16 is the upper
+// half of an F32.
+void Device::AppendCast(int64_t source_bytes, Piece piece,
+                        std::vector<Piece>& pieces) const {
+  if (source_bytes == piece.bytes) {
+    pieces.push_back(std::move(piece));
+    return;
+  }
+  ++d_.world.counts["elements cast"];
+  if (source_bytes > piece.bytes) {
+    piece.source_offset += source_bytes - piece.bytes;
+  } else {
+    const int64_t low = piece.bytes - source_bytes;
+    pieces.push_back(
+        {nullptr, piece.destination, 0, piece.destination_offset, low});
+    piece.destination_offset += low;
+    piece.bytes = source_bytes;
+  }
+  pieces.push_back(std::move(piece));
+}
+
 bool Device::MakePieces(const Execution& execution, const Transfer& transfer,
                         const Execution& source, const Device& peer,
                         std::vector<Piece>* pieces) const {
@@ -395,94 +415,13 @@ bool Device::MakePieces(const Execution& execution, const Transfer& transfer,
       const ElementMap::Element* target = here.Find(tensor, index);
       const ElementMap::Element* origin = there.Find(tensor, index);
       if (target == nullptr || origin == nullptr) return false;
-      pieces->push_back({origin_memory, target_memory,
-                         from->offset_bytes + origin->offset_bytes,
-                         to->offset_bytes + target->offset_bytes,
-                         target->bytes});
+      Piece piece{origin_memory, target_memory,
+                  from->offset_bytes + origin->offset_bytes,
+                  to->offset_bytes + target->offset_bytes, target->bytes};
+      AppendCast(origin->bytes, piece, *pieces);
     }
   }
   return true;
-}
-
-// --- loads and digests
-// ------------------------------------------------------------
-
-void Device::Run(const agent::StartLoad& order) {
-  Loading loading;
-  loading.order = order;
-  loading.content = d_.world.contents.OfDirectory(order.directory);
-  loaded_[order.operation] = loading.content;
-  loads_[order.operation] = std::move(loading);
-  d_.process.After(absl::Microseconds(50),
-                   [this, id = order.operation] { WorkOnLoad(id); });
-}
-
-void Device::Run(const agent::AbortLoad& order) {
-  const auto it = loads_.find(order.operation);
-  if (it != loads_.end()) it->second.stop = order.reason;
-}
-
-void Device::WorkOnLoad(OperationId id) {
-  const auto it = loads_.find(id);
-  if (it == loads_.end()) return;
-  Loading& loading = it->second;
-  d_.world.At(Moment::kLoading, d_.process.name());
-  const agent::BoundPlacement& placement = loading.order.placement;
-  const ElementMap& map = d_.world.maps.Of(*placement.spec, placement.layout);
-  const MemoryPtr memory = Get(placement.buffer);
-  absl::Status status = loading.stop;
-  if (memory == nullptr) status = absl::InternalError("no memory to load to");
-  // A truncated file is noticed half way.
-  if (loading.next > map.elements().size() / 2 &&
-      loading.order.directory == "/truncated") {
-    status = absl::DataLossError("simulated: the file is truncated");
-  }
-  if (status.ok() && loading.next < map.elements().size()) {
-    if (memory->pins > 0) {
-      d_.world.history.Violation(d_.process.name(), " load ", id.value(),
-                                 " writes pinned memory");
-    }
-    for (int64_t n = 1 + d_.world.random.Below(16);
-         n > 0 && loading.next < map.elements().size(); --n) {
-      map.Write(memory->bytes, placement.offset_bytes, loading.next++,
-                loading.content);
-    }
-    d_.process.After(
-        d_.world.random.Between(absl::Microseconds(20), kLongestStep),
-        [this, id] { WorkOnLoad(id); });
-    return;
-  }
-  loads_.erase(it);
-  d_.post(agent::LoadDoneEvent{id, status, {}});
-}
-
-ContentId Device::ContentOfLoad(OperationId operation) const {
-  const auto it = loaded_.find(operation);
-  return it == loaded_.end() ? 0 : it->second;
-}
-
-void Device::Run(const agent::ReadDigests& order) {
-  d_.process.After(
-      d_.world.random.Between(absl::ZeroDuration(), kLongestStep),
-      [this, order] {
-        agent::DigestsReadEvent event{order.operation, absl::OkStatus(), {}};
-        const MemoryPtr memory = Get(order.placement.buffer);
-        const ModelSpec& spec = *order.placement.spec;
-        const ElementMap& map = d_.world.maps.Of(spec, order.placement.layout);
-        for (const View& view : order.placement.layout->views) {
-          BoxDigest digest{view.tensor, view.box, Digest()};
-          const TensorSpec& tensor = spec.tensor(view.tensor);
-          for (const int64_t index : IndicesOf(view.box, tensor.shape)) {
-            const ElementMap::Element& element = *map.Find(view.tensor, index);
-            digest.digest += agent::DigestRun(
-                memory->bytes.data() + order.placement.offset_bytes +
-                    element.offset_bytes,
-                index * element.bytes, element.bytes);
-          }
-          event.digests.push_back(std::move(digest));
-        }
-        d_.post(std::move(event));
-      });
 }
 
 std::vector<std::string> Device::Executions() const {

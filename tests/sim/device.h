@@ -71,7 +71,8 @@ class Device {
 
  private:
   struct Piece {
-    MemoryPtr source, destination;
+    MemoryPtr source;  // null: zeros
+    MemoryPtr destination;
     int64_t source_offset = 0, destination_offset = 0, bytes = 0;
   };
   // A transfer under way to this agent.
@@ -100,6 +101,9 @@ class Device {
     bool ended = false;
     absl::Status stop;
   };
+  // Of an answer, or of some bytes.
+  static constexpr absl::Duration kLongestStep = absl::Milliseconds(3);
+
   enum class Progress { kMoved, kBlocked, kFailed };
 
   Execution* Find(OperationId id);
@@ -123,6 +127,8 @@ class Device {
   bool MakeSamplePieces(const Execution& execution, const Transfer& transfer,
                         const Execution& source, const Device& peer,
                         std::vector<Piece>* pieces) const;
+  void AppendCast(int64_t source_bytes, Piece piece,
+                  std::vector<Piece>& pieces) const;
   bool Uses(const Execution& execution, BufferId id) const;
   void WorkOnLoad(OperationId id);
 

@@ -44,7 +44,7 @@ ElementMap::ElementMap(const ModelSpec& spec, const RankLayout& layout) {
     if (view.box.empty()) continue;
     const TensorSpec& tensor = spec.tensor(view.tensor);
     const LocalParam& param = layout.params[static_cast<size_t>(view.param)];
-    const int64_t bytes = ByteSize(tensor.dtype);
+    const int64_t bytes = ByteSize(param.dtype);
     std::vector<int64_t> at = Start(view.box);
     do {
       int64_t element = view.offset;
@@ -54,8 +54,9 @@ ElementMap::ElementMap(const ModelSpec& spec, const RankLayout& layout) {
       }
       const int64_t index = Flat(at, tensor.shape);
       by_index_[{view.tensor, index}] = elements_.size();
-      elements_.push_back(
-          {view.tensor, index, param.offset_bytes + element * bytes, bytes});
+      elements_.push_back({view.tensor, index,
+                           param.offset_bytes + element * bytes, param.dtype,
+                           bytes});
     } while (Advance(view.box, at));
   }
 }
@@ -71,7 +72,8 @@ void ElementMap::Write(Bytes& bytes, int64_t base, size_t i,
   const Element& element = elements_[i];
   for (int64_t b = 0; b < element.bytes; ++b) {
     bytes.at(static_cast<size_t>(base + element.offset_bytes + b)) =
-        Contents::ParameterByte(content, element.tensor, element.index, b);
+        Contents::ParameterByte(content, element.tensor, element.index,
+                                element.dtype, b);
   }
 }
 
@@ -81,8 +83,8 @@ std::string ElementMap::Check(const Bytes& bytes, int64_t base,
   std::string first;
   for (const Element& element : elements_) {
     for (int64_t b = 0; b < element.bytes; ++b) {
-      const uint8_t want =
-          Contents::ParameterByte(content, element.tensor, element.index, b);
+      const uint8_t want = Contents::ParameterByte(
+          content, element.tensor, element.index, element.dtype, b);
       const uint8_t found =
           bytes.at(static_cast<size_t>(base + element.offset_bytes + b));
       if (want == found) continue;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/box.h"
+#include "common/dtype.h"
 #include "common/model.h"
 #include "tests/sim/contents.h"
 
@@ -25,6 +26,7 @@ class ElementMap {
     TensorIndex tensor;
     int64_t index = 0;         // flat, row-major, in the logical tensor
     int64_t offset_bytes = 0;  // in the placement's buffer
+    DType dtype = DType::kUnspecified;  // as it is held
     int64_t bytes = 0;
   };
 

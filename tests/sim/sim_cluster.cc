@@ -5,12 +5,22 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/dtype.h"
 
 namespace sluice::sim {
 namespace {
 
 constexpr int64_t kMaxSteps = 3'000'000;
 constexpr absl::Duration kFaultsLast = absl::Seconds(40);
+
+// As trainers and engines hold the same tensors in types of their own: in the
+// model's, in the narrow one, or in the wide one.
+void HoldInSomeTypes(Random& random, Layout& layout) {
+  for (LayoutRule& rule : layout.rules) {
+    rule.dtype = random.Pick<DType>(
+        {DType::kUnspecified, DType::kUnspecified, DType::kBF16, DType::kF32});
+  }
+}
 
 LayoutRule Rule(const std::string& pattern, int split_dim,
                 StageRule stage = StageRule::kAll) {
@@ -107,6 +117,7 @@ DeclaredPlacement SimCluster::MakeTrainerPlacement() {
   layout.rules = {Rule("embed", 0, first),
                   Rule("layers.{layer}.w", 0, by_layer),
                   Rule("norm", -1, last)};
+  HoldInSomeTypes(random, layout);
   return placement;
 }
 
@@ -129,6 +140,7 @@ DeclaredPlacement SimCluster::MakeRolloutPlacement(const std::string& name) {
   placement.layout.replica_axes = {"data"};
   placement.layout.rules = {Rule("embed", 1), Rule("layers.{layer}.w", 1),
                             Rule("norm", -1)};
+  HoldInSomeTypes(random, placement.layout);
   return placement;
 }
 
@@ -210,6 +222,7 @@ Outcome SimCluster::Run() {
   }
   for (const auto& reader : readers_)
     outcome.counts["reads"] += reader->reads();
+  for (const auto& [what, n] : world_.counts) outcome.counts[what] += n;
   return outcome;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -49,6 +50,8 @@ struct World {
   // The one model of the cluster, "policy".
   std::shared_ptr<const ModelSpec> model;
   std::function<void(Moment, const std::string&)> on_moment;
+  // What happened how often, that nobody else counts.
+  std::map<std::string, int64_t> counts;
 };
 
 }  // namespace sluice::sim

@@ -125,6 +125,12 @@ AgentProcess LocalCluster::NewAgent(const Options& options, int i) const {
   for (const std::string& flag : options.agent_flags) {
     agent.argv.push_back(flag);
   }
+  const auto number = static_cast<size_t>(i);
+  if (number < options.own_agent_flags.size()) {
+    for (const std::string& flag : options.own_agent_flags[number]) {
+      agent.argv.push_back(flag);
+    }
+  }
   return agent;
 }
 
@@ -161,6 +167,11 @@ absl::StatusOr<LocalCluster> LocalCluster::Start(const Options& options,
   for (int i = 0; started.ok() && i < options.nodes * options.agents_per_node;
        ++i) {
     cluster.agents_.push_back(cluster.NewAgent(options, i));
+    const auto number = static_cast<size_t>(i);
+    if (number < options.own_agent_environment.size()) {
+      cluster.own_environment_[cluster.agents_.back().name] =
+          options.own_agent_environment[number];
+    }
     started = cluster.StartAgent(cluster.agents_.back(), timeout);
   }
   if (started.ok()) started = cluster.WriteDescription();
@@ -177,7 +188,12 @@ std::string LocalCluster::FailpointFile(const std::string& name) const {
 
 absl::StatusOr<std::vector<std::string>> LocalCluster::Environment(
     const std::string& name) const {
-  if (!failpoint_files_) return std::vector<std::string>();
+  std::vector<std::string> environment;
+  if (const auto own = own_environment_.find(name);
+      own != own_environment_.end()) {
+    environment = own->second;
+  }
+  if (!failpoint_files_) return environment;
   const std::string path = FailpointFile(name);
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << std::string(sizeof(FailpointControl), '\0');
@@ -185,7 +201,8 @@ absl::StatusOr<std::vector<std::string>> LocalCluster::Environment(
   if (!file) {
     return absl::InternalError(absl::StrCat("cannot write ", path));
   }
-  return std::vector<std::string>{absl::StrCat("SLUICE_FAILPOINT_FILE=", path)};
+  environment.push_back(absl::StrCat("SLUICE_FAILPOINT_FILE=", path));
+  return environment;
 }
 
 absl::Status LocalCluster::StartCoordinator(absl::Duration timeout) {

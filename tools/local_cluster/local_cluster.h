@@ -7,6 +7,7 @@
 // below the directory, but for a short socket directory where DIR is too long.
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,11 @@ struct Options {
   // Daemons are killed with the process that started them (not for `up`).
   bool die_with_parent = false;
   std::vector<std::string> coordinator_flags, agent_flags;  // added last
+  // And behind them those of one agent, by its number; may be shorter.
+  std::vector<std::vector<std::string>> own_agent_flags;
+  // "NAME=value" of one agent, by its number; may be shorter. Also when it is
+  // started again, by the object that started it.
+  std::vector<std::vector<std::string>> own_agent_environment;
   // Gives each daemon a zeroed SLUICE_FAILPOINT_FILE, DIR/NAME.failpoint; for
   // binaries that link failpoints.
   bool failpoint_files = false;
@@ -93,6 +99,8 @@ class LocalCluster {
   Process coordinator_;
   std::vector<std::string> coordinator_argv_;
   std::vector<AgentProcess> agents_;
+  // By name; not part of the description.
+  std::map<std::string, std::vector<std::string>> own_environment_;
 };
 
 }  // namespace sluice::local_cluster

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "common/logging.h"
+#include "common/program.h"
 #include "tools/console/exit_code.h"
 #include "tools/quickstart/interrupt.h"
 #include "tools/quickstart/options.h"
@@ -39,6 +40,10 @@ void DefineOptions(CLI::App& app, Options& options) {
                  "Rollout's mesh (default for 8 agents: data=2,tensor=4)");
   app.add_option("--samples", options.samples, "Samples of the rollout batch")
       ->capture_default_str();
+  app.add_option("--device", options.device,
+                 "Whose memory agents and trainer use: \"host\", \"cuda:N\" "
+                 "for all of them, or \"cuda\" to deal them to the GPUs")
+      ->capture_default_str();
   app.add_option("--json", options.json_file, "Write what was measured there");
   app.add_flag("--keep", options.keep, "Leave the cluster up");
   app.add_flag("--quiet", options.quiet, "Show no progress");
@@ -65,7 +70,7 @@ bool WriteJson(const Report& report, const std::string& path) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+SLUICE_PROGRAM(Quickstart) {
   namespace console = sluice::console;
   Options options;
   CLI::App app{

@@ -4,9 +4,11 @@
 #include <vector>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "common/mesh.h"
 #include "common/status_macros.h"
 
@@ -15,6 +17,19 @@ namespace {
 
 constexpr int kMaxAgents = 256;
 constexpr int64_t kMaxSamples = 65536;  // what the catalogue takes at once
+
+constexpr int kMaxGpu = 1023;
+
+// N of "cuda:N"; nullopt for anything else.
+std::optional<int> NumberedGpu(absl::string_view device) {
+  int number = 0;
+  if (!absl::ConsumePrefix(&device, "cuda:") || device.empty() ||
+      device.find_first_not_of("0123456789") != absl::string_view::npos ||
+      !absl::SimpleAtoi(device, &number) || number > kMaxGpu) {
+    return std::nullopt;
+  }
+  return number;
+}
 
 // Two of everything where it divides: eight agents are 2 x 2 x 2.
 std::string DefaultTrainer(int agents) {
@@ -65,6 +80,11 @@ absl::Status Options::Complete() {
     return absl::InvalidArgumentError(
         absl::StrCat("--samples ", samples, ": expected 1 to ", kMaxSamples));
   }
+  if (device != "host" && device != "cuda" &&
+      !NumberedGpu(device).has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--device ", device, ": expected \"host\", \"cuda\" or \"cuda:N\""));
+  }
   if (layers < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("--layers ", layers, ": expected at least 1"));
@@ -79,6 +99,11 @@ absl::Status Options::Complete() {
                                       {"data", "tensor"}, num_agents()));
   if (state_dir.empty()) state_dir = DefaultStateDir();
   return absl::OkStatus();
+}
+
+std::optional<int> Options::GpuOf(int agent, int gpus) const {
+  if (!on_gpus()) return std::nullopt;
+  return NumberedGpu(device).value_or(agent % gpus);
 }
 
 std::string DefaultStateDir() {

@@ -4,6 +4,7 @@
 // What the quickstart is asked to do.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -20,6 +21,9 @@ struct Options {
   // Axes; empty: chosen for the number of agents.
   std::string trainer_mesh, rollout_mesh;
   int64_t samples = 512;
+  // Whose memory agents serve: "host"; "cuda", GPUs dealt to agents in turn;
+  // "cuda:N", all the same GPU.
+  std::string device = "host";
   // Everything the quickstart writes is below it. Empty: DefaultStateDir().
   std::string state_dir;
   std::string json_file;  // empty: none
@@ -29,11 +33,16 @@ struct Options {
   std::string coordinator_binary, agent_binary, worker_binary;
 
   int num_agents() const { return nodes * agents_per_node; }
+  bool on_gpus() const { return device != "host"; }
+  // Of an agent, of `gpus` that there are; nullopt for the host's memory. After
+  // Complete().
+  std::optional<int> GpuOf(int agent, int gpus) const;
 
   // Fills in what was left open: meshes, the state directory.
   // Errors: INVALID_ARGUMENT - names the option, what was expected and found:
-  // numbers out of range, a mesh of another kind than trainer (pipe, data,
-  // tensor) or rollout (data, tensor), or larger than there are agents.
+  // numbers out of range, an unknown device, a mesh of another kind than
+  // trainer (pipe, data, tensor) or rollout (data, tensor), or larger than
+  // there are agents.
   absl::Status Complete();
 };
 

@@ -83,6 +83,7 @@ absl::Status StartWorkers(Session& session) {
         std::unique_ptr<WorkerProcess> worker,
         WorkerProcess::Start(
             session.options.worker_binary, agent.socket, name,
+            session.DeviceOf(static_cast<int>(i)),
             absl::StrCat(session.cluster->dir(), "/", name, ".log")));
     session.workers.push_back(std::move(worker));
   }

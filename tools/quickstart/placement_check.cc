@@ -1,6 +1,8 @@
 #include "tools/quickstart/placement_check.h"
 
 #include <atomic>
+#include <cstddef>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "tools/checker/checkpoint_bytes.h"
 #include "tools/checker/expectation.h"
 #include "tools/console/progress.h"
+#include "tools/quickstart/gpu_memory.h"
 
 namespace sluice::quickstart {
 namespace {
@@ -37,8 +40,9 @@ checker::Position PositionOf(const Mesh& mesh, int64_t index) {
 }
 
 // The bytes one agent holds are compared while they are pinned.
-absl::StatusOr<int64_t> CheckAgent(Worker& reader, const Placed& placed,
-                                   int64_t index, uint64_t version,
+absl::StatusOr<int64_t> CheckAgent(Session& session, Worker& reader,
+                                   const Placed& placed, int64_t index,
+                                   uint64_t version,
                                    const checker::CheckpointBytes& checkpoint,
                                    int sign_flips) {
   SLUICE_ASSIGN_OR_RETURN(const v1::GetPlacementResponse held,
@@ -55,8 +59,22 @@ absl::StatusOr<int64_t> CheckAgent(Worker& reader, const Placed& placed,
                                        : checker::ExpectVllm(checkpoint, at);
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<PinnedVersion> pin,
                           reader.Pin(kModel, placed.name, version));
-  return checker::CheckMemory(checkpoint, expected, params, pin->data(),
-                              pin->size(), sign_flips);
+  const std::optional<int> gpu =
+      session.options.GpuOf(static_cast<int>(index), session.gpus);
+  if (pin->device().has_value() != gpu.has_value()) {
+    return absl::InternalError(absl::StrCat(
+        placed.name, " lies on ",
+        pin->device().has_value() ? "a GPU" : "the host", ", expected on ",
+        session.DeviceOf(static_cast<int>(index))));
+  }
+  if (!gpu.has_value()) {
+    return checker::CheckMemory(checkpoint, expected, params, pin->data(),
+                                pin->size(), sign_flips);
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::byte> copy,
+                          ReadGpu(*session.cuda, *gpu, *pin->device()));
+  return checker::CheckMemory(checkpoint, expected, params, copy.data(),
+                              static_cast<int64_t>(copy.size()), sign_flips);
 }
 
 // Agents are taken one by one by as many threads as there are cores.
@@ -118,8 +136,8 @@ absl::Status CheckPlacement(Session& session, const Placed& placed,
   }
   ParallelCheck check(placed.mesh.size(), [&](int64_t i) {
     absl::StatusOr<int64_t> checked =
-        CheckAgent(*readers[static_cast<size_t>(i)], placed, i, report.version,
-                   checkpoint, sign_flips);
+        CheckAgent(session, *readers[static_cast<size_t>(i)], placed, i,
+                   report.version, checkpoint, sign_flips);
     if (checked.ok()) return checked;
     return absl::StatusOr<int64_t>(
         Annotate(checked.status(), session.AgentName(static_cast<int>(i))));

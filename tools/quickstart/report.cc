@@ -108,8 +108,10 @@ std::string PrintTable(const Report& report) {
                HumanBytes(operation.work.bytes[1]),
                HumanBytes(operation.work.bytes[2]), Time(operation.seconds),
                absl::StrFormat("%.2f", GbPerSecond(operation)),
-               Time(bound.total()),
-               absl::StrFormat("%.2f", Ratio(operation, bound)),
+               report.has_bounds() ? Time(bound.total()) : "-",
+               report.has_bounds()
+                   ? absl::StrFormat("%.2f", Ratio(operation, bound))
+                   : "-",
                operation.verified
                    ? absl::StrCat("all ", HumanBytes(operation.verified_bytes))
                    : "NO"});
@@ -119,6 +121,12 @@ std::string PrintTable(const Report& report) {
     absl::StrAppend(&out, name, ": ", value, "\n");
   }
   absl::StrAppend(&out, "\n", table.Print(), "\n");
+  if (!report.has_bounds()) {
+    absl::StrAppend(&out,
+                    "No bounds: what a GPU could do at best, gpu_bench "
+                    "measures.\n");
+    return out;
+  }
   absl::StrAppendFormat(
       &out,
       "This machine, all cores busy: copy %.2f GB/s, digest read %.2f GB/s, "

@@ -56,10 +56,12 @@ struct OperationReport {
 struct Report {
   // What ran, in words: checkpoint, meshes, numbers of nodes and agents.
   std::vector<std::pair<std::string, std::string>> setting;
-  MachineRates rates;
+  MachineRates rates;  // of the host; zeros where GPUs did the work
   std::vector<OperationReport> operations;
   int64_t coordinator_rss_bytes = 0;
 
+  // Whether rates were measured: else there are no bounds.
+  bool has_bounds() const { return rates.copy_gb_per_s > 0; }
   // Whether there are operations and each is verified.
   bool verified() const;
 };

@@ -3,13 +3,20 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "agent/cuda/cuda_device.h"
+#include "agent/cuda/load_cuda_runtime.h"
 #include "common/format.h"
 #include "common/status_macros.h"
 #include "tools/checkpoint_generator/generator.h"
@@ -52,7 +59,40 @@ absl::Status PrepareStateDir(const Options& options) {
   return absl::OkStatus();
 }
 
+// Sees that the GPUs that agents are to serve are there, before any work.
+absl::Status FindGpus(Session& session) {
+  const Options& options = session.options;
+  if (!options.on_gpus()) return absl::OkStatus();
+  const std::string what = absl::StrCat("--device ", options.device);
+  auto cuda = agent::cuda::LoadCudaRuntime();
+  if (!cuda.ok()) return Annotate(cuda.status(), what);
+  session.cuda = *std::move(cuda);
+  const absl::StatusOr<int> gpus = session.cuda->DeviceCount();
+  if (!gpus.ok()) return Annotate(gpus.status(), what);
+  if (*gpus < 1) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(what, ": this machine has no GPU"));
+  }
+  session.gpus = *gpus;
+  std::map<std::string, std::set<int>> used;  // by name
+  for (int i = 0; i < options.num_agents(); ++i) {
+    const int gpu = *options.GpuOf(i, session.gpus);
+    const auto device = agent::cuda::CudaDevice::Open(session.cuda.get(), gpu);
+    if (!device.ok()) return Annotate(device.status(), what);
+    used[(*device)->info().name].insert(gpu);
+  }
+  std::vector<std::string> words;
+  for (const auto& [name, numbers] : used) {
+    words.push_back(
+        absl::StrCat(name, " (GPU ", absl::StrJoin(numbers, ", "), ")"));
+  }
+  session.report.setting.emplace_back("device", absl::StrJoin(words, ", "));
+  return absl::OkStatus();
+}
+
+// Rates of the host's memory say nothing of a GPU.
 absl::Status Measure(Session& session) {
+  if (session.options.on_gpus()) return absl::OkStatus();
   console::Progress progress("measure this machine", session.options.quiet);
   SLUICE_ASSIGN_OR_RETURN(session.report.rates, MeasureMachine());
   progress.Finish("done");
@@ -113,6 +153,10 @@ absl::Status StartCluster(Session& session, Interrupt& interrupt) {
   start.coordinator_binary = options.coordinator_binary;
   start.agent_binary = options.agent_binary;
   start.die_with_parent = !options.keep;
+  for (int i = 0; i < options.num_agents(); ++i) {
+    start.own_agent_flags.push_back(
+        {absl::StrCat("--device=", session.DeviceOf(i))});
+  }
   SLUICE_ASSIGN_OR_RETURN(const int64_t needed, AgentMemoryNeeded(session));
   start.agent_memory_bytes = needed + kSpareMemory;
   SLUICE_RETURN_IF_ERROR(local_cluster::FindBinaries(start));
@@ -152,6 +196,7 @@ void DescribeSetting(Session& session) {
 
 absl::Status Steps(Session& session, Interrupt& interrupt) {
   SLUICE_RETURN_IF_ERROR(PrepareStateDir(session.options));
+  SLUICE_RETURN_IF_ERROR(FindGpus(session));
   SLUICE_RETURN_IF_ERROR(FindCheckpoint(session));
   SLUICE_RETURN_IF_ERROR(PlanPlacements(session));
   DescribeSetting(session);

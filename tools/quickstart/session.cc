@@ -1,5 +1,6 @@
 #include "tools/quickstart/session.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -28,6 +29,11 @@ absl::StatusOr<Worker*> Session::Reader(int agent) {
     SLUICE_ASSIGN_OR_RETURN(reader, Worker::Attach(std::move(worker)));
   }
   return reader.get();
+}
+
+std::string Session::DeviceOf(int agent) const {
+  const std::optional<int> gpu = options.GpuOf(agent, gpus);
+  return gpu.has_value() ? absl::StrCat("cuda:", *gpu) : "host";
 }
 
 absl::StatusOr<OperationReport*> RunOperation(

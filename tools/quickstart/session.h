@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/cuda/cuda_runtime.h"
 #include "client/cpp/client.h"
 #include "client/cpp/worker.h"
 #include "common/layout.h"
@@ -42,6 +43,9 @@ struct Session {
   std::string checkpoint;
   ModelSpec model;
   Placed trainer, rollout;
+  // Of this process, which reads what lies on GPUs; null where none is used.
+  std::unique_ptr<agent::cuda::CudaRuntime> cuda;
+  int gpus = 0;  // that there are
 
   std::unique_ptr<local_cluster::LocalCluster> cluster;
   std::unique_ptr<Client> client;
@@ -54,6 +58,8 @@ struct Session {
 
   // The reader of an agent, attached when first asked for.
   absl::StatusOr<Worker*> Reader(int agent);
+  // "host" or "cuda:N".
+  std::string DeviceOf(int agent) const;
   const std::string& AgentName(int agent) const {
     return cluster->agents()[static_cast<size_t>(agent)].name;
   }

@@ -24,7 +24,8 @@ constexpr absl::Duration kGrace = absl::Seconds(5);
 
 absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(
     const std::string& binary, const std::string& agent_socket,
-    const std::string& name, const std::string& log_file) {
+    const std::string& name, const std::string& device,
+    const std::string& log_file) {
   // Sockets, not pipes: writing to one whose reader is gone can be told not to
   // raise a signal.
   int in[2], out[2];
@@ -46,10 +47,11 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(
   options.stdin_fd = child_in.get();
   options.stdout_fd = child_out.get();
   options.die_with_parent = true;
-  SLUICE_ASSIGN_OR_RETURN(worker->process_,
-                          local_cluster::Spawn({binary, "--agent-socket",
-                                                agent_socket, "--name", name},
-                                               log_file, options));
+  SLUICE_ASSIGN_OR_RETURN(
+      worker->process_,
+      local_cluster::Spawn({binary, "--agent-socket", agent_socket, "--name",
+                            name, "--device", device},
+                           log_file, options));
   return worker;
 }
 

@@ -19,11 +19,13 @@ namespace sluice::quickstart {
 // work side by side between the two.
 class WorkerProcess {
  public:
-  // Starts the process; its first answer says whether it is attached.
+  // Starts the process, whose weights are to lie on `device` ("host" or
+  // "cuda:N"); its first answer says whether it is attached.
   // Errors: NOT_FOUND - the binary; RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::unique_ptr<WorkerProcess>> Start(
       const std::string& binary, const std::string& agent_socket,
-      const std::string& name, const std::string& log_file);
+      const std::string& name, const std::string& device,
+      const std::string& log_file);
 
   // Closes its stdin, which ends it; kills it if that takes 5 seconds.
   ~WorkerProcess();

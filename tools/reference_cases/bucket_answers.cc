@@ -9,17 +9,13 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/dtype.h"
+#include "common/reduce_scatter_buckets.h"
 #include "common/status_macros.h"
-#include "coordinator/planner/reference/reduce_scatter_buckets.h"
 
 namespace sluice::reference_cases {
 namespace {
 
 using Json = nlohmann::json;
-namespace reference = coordinator::reference;
-using reference::ReduceScatterBuckets;
-using reference::Reduction;
-using reference::ReductionReason;
 
 DType ReadDType(const std::string& name) {
   if (name == "f32") return DType::kF32;

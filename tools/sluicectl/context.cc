@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 
@@ -27,10 +28,45 @@ absl::StatusOr<std::string> Context::Address() const {
         "SLUICE_COORDINATOR), or the --state-dir of a local cluster (or "
         "SLUICE_STATE_DIR)");
   }
-  SLUICE_ASSIGN_OR_RETURN(
-      const local_cluster::LocalCluster cluster,
-      local_cluster::LocalCluster::Open(globals_.state_dir));
-  return cluster.coordinator_address();
+  const absl::StatusOr<local_cluster::LocalCluster> cluster =
+      local_cluster::LocalCluster::Open(globals_.state_dir);
+  if (absl::IsNotFound(cluster.status())) {
+    return absl::NotFoundError(
+        absl::StrCat(cluster.status().message(), "; \"sluicectl --state-dir ",
+                     globals_.state_dir,
+                     " up\" starts one, --coordinator HOST:PORT names "
+                     "another"));
+  }
+  SLUICE_RETURN_IF_ERROR(cluster.status());
+  return cluster->coordinator_address();
+}
+
+std::string Context::Hint(const absl::Status& failure) const {
+  if (!absl::IsUnavailable(failure) || client_ == nullptr) return "";
+  const absl::StatusOr<std::string> address = Address();
+  if (!address.ok()) return "";
+  ClientOptions options;
+  options.address = *address;
+  options.rpc_deadline = absl::Seconds(1);
+  options.retry_for = absl::ZeroDuration();
+  const auto probe = Client::Connect(std::move(options));
+  // It answers: what is not there is something else, which the message names.
+  if (probe.ok() && (*probe)->GetStatus(1).ok()) return "";
+  if (!globals_.coordinator.empty()) {
+    return absl::StrCat(
+        "no coordinator answers at ", *address,
+        " (--coordinator or SLUICE_COORDINATOR): is it started, is that its "
+        "--listen address, and does a firewall let this machine in? "
+        "\"sluicectl "
+        "--state-dir DIR up\" starts a cluster here");
+  }
+  const auto cluster = local_cluster::LocalCluster::Open(globals_.state_dir);
+  const std::string dir = cluster.ok() ? cluster->dir() : globals_.state_dir;
+  const std::string self = absl::StrCat("\"sluicectl --state-dir ", dir);
+  return absl::StrCat(
+      "no coordinator answers at ", *address, ", where ", dir,
+      "/cluster.json says it is: see ", dir, "/coordinator.log; ", self,
+      " down\" stops what is left, ", self, " up\" starts anew");
 }
 
 absl::StatusOr<Client*> Context::client() {
@@ -115,6 +151,48 @@ std::string LinkBytesText(const v1::LinkBytes& bytes) {
   return absl::StrCat(HumanBytes(bytes.same_device()), " in agents, ",
                       HumanBytes(bytes.same_node()), " in nodes, ",
                       HumanBytes(bytes.between_nodes()), " between nodes");
+}
+
+namespace {
+
+// A word of an enumeration whose names are `prefix` and the word in capitals.
+template <typename Enum, typename Parse>
+absl::StatusOr<Enum> ParseWord(absl::string_view flag, absl::string_view prefix,
+                               absl::string_view text,
+                               absl::Span<const absl::string_view> allowed,
+                               const Parse& parse) {
+  const std::string word = absl::AsciiStrToLower(text);
+  Enum value = {};
+  if (std::find(allowed.begin(), allowed.end(), absl::string_view(word)) !=
+          allowed.end() &&
+      parse(absl::StrCat(prefix, absl::AsciiStrToUpper(word)), &value)) {
+    return value;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(flag, ": expected ",
+                                                 absl::StrJoin(allowed, " or "),
+                                                 ", found \"", text, "\""));
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Pattern> ParsePatternFlag(
+    absl::string_view text, absl::Span<const absl::string_view> allowed) {
+  return ParseWord<v1::Pattern>("--pattern", "PATTERN_", text, allowed,
+                                &v1::Pattern_Parse);
+}
+
+absl::StatusOr<v1::Transport> ParseTransportFlag(absl::string_view text) {
+  return ParseWord<v1::Transport>("--transport", "TRANSPORT_", text,
+                                  {"auto", "ucx", "nccl"},
+                                  &v1::Transport_Parse);
+}
+
+void AddTransportFlag(CLI::App& command, std::string& transport) {
+  command
+      .add_option("--transport", transport,
+                  "What carries bytes between nodes: ucx, nccl (between GPUs), "
+                  "or auto")
+      ->capture_default_str();
 }
 
 std::string CertificateText(const v1::Certificate& certificate) {

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "client/cpp/client.h"
 #include "proto/sluice/v1/operation.pb.h"
 
@@ -39,6 +40,9 @@ class Context {
   // - no cluster runs in the state directory.
   absl::StatusOr<std::string> Address() const;
   absl::StatusOr<Client*> client();
+  // What a person can do about a failure, a sentence; empty where the message
+  // says it all. Asks whether the coordinator answers where that is in doubt.
+  std::string Hint(const absl::Status& failure) const;
 
   // The socket of an agent, by its name (as status shows it), or the path
   // itself where `path` is not empty.
@@ -87,6 +91,15 @@ void AddStatusCommands(CLI::App& app, Action& chosen);
 void AddModelCommands(CLI::App& app, Action& chosen);
 void AddSampleCommands(CLI::App& app, Action& chosen);
 void AddTensorCommands(CLI::App& app, Action& chosen);
+
+// The value of --pattern, in any case; `allowed` are the words of this command.
+// Errors: INVALID_ARGUMENT - lists them.
+absl::StatusOr<v1::Pattern> ParsePatternFlag(
+    absl::string_view text, absl::Span<const absl::string_view> allowed);
+
+// --transport, and its value in any case. Errors: INVALID_ARGUMENT.
+void AddTransportFlag(CLI::App& command, std::string& transport);
+absl::StatusOr<v1::Transport> ParseTransportFlag(absl::string_view text);
 
 // Words for people.
 std::string LinkBytesText(const v1::LinkBytes& bytes);

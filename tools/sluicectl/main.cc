@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "common/logging.h"
+#include "common/program.h"
 #include "tools/console/exit_code.h"
 #include "tools/sluicectl/context.h"
 #include "tools/sluicectl/offline_plans.h"
@@ -42,7 +43,7 @@ void DefineGlobals(CLI::App& app, sluice::ctl::Globals& globals) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+SLUICE_PROGRAM(Sluicectl) {
   using sluice::console::kExitUsage;
   CLI::App app{kAbout, "sluicectl"};
   app.footer(kExamples);
@@ -76,6 +77,9 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "sluicectl: %s: %s\n",
                  absl::StatusCodeToString(status.code()).c_str(),
                  std::string(status.message()).c_str());
+    if (const std::string hint = context.Hint(status); !hint.empty()) {
+      std::fprintf(stderr, "sluicectl: %s\n", hint.c_str());
+    }
   }
   if (absl::IsCancelled(status)) return sluice::console::kExitInterrupted;
   return sluice::console::ExitCode(status);

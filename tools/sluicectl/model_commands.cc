@@ -12,8 +12,10 @@
 #include "common/convert_tensor.h"
 #include "common/format.h"
 #include "common/status_macros.h"
+#include "coordinator/planner/casts.h"
 #include "tools/registration/registration.h"
 #include "tools/sluicectl/context.h"
+#include "tools/sluicectl/plan_notes.h"
 
 namespace sluice::ctl {
 namespace {
@@ -116,6 +118,8 @@ absl::Status Load(Context& context, const LoadOptions& options) {
 struct SyncOptions {
   std::string model, source;
   std::vector<std::string> destinations;
+  std::string pattern = "direct";
+  std::string transport = "auto";
   bool skip_digests = false;
   bool detach = false;
   int64_t staging_bytes = 0;
@@ -124,8 +128,15 @@ struct SyncOptions {
   double progress_seconds = 5;
 };
 
-v1::SyncRequest RequestOf(const SyncOptions& options) {
+absl::StatusOr<v1::SyncRequest> RequestOf(const SyncOptions& options) {
   v1::SyncRequest request;
+  SLUICE_ASSIGN_OR_RETURN(
+      const v1::Pattern pattern,
+      ParsePatternFlag(options.pattern, {"direct", "two_stage"}));
+  request.set_pattern(pattern);
+  SLUICE_ASSIGN_OR_RETURN(const v1::Transport transport,
+                          ParseTransportFlag(options.transport));
+  request.set_transport(transport);
   request.set_model(options.model);
   request.set_source(options.source);
   for (const std::string& name : options.destinations) {
@@ -144,20 +155,41 @@ v1::SyncRequest RequestOf(const SyncOptions& options) {
 }
 
 absl::Status Sync(Context& context, const SyncOptions& options) {
+  SLUICE_ASSIGN_OR_RETURN(const v1::SyncRequest request, RequestOf(options));
   SLUICE_ASSIGN_OR_RETURN(Client * client, context.client());
   return context.RunOperation("sync", [&](const Client::Progress& progress) {
-    return client->Sync(RequestOf(options), progress);
+    return client->Sync(request, progress);
   });
 }
 
+absl::StatusOr<std::vector<coordinator::Cast>> CastsOf(
+    const v1::PlanSyncResponse& plan) {
+  std::vector<coordinator::Cast> out;
+  for (const v1::PlannedCast& cast : plan.casts()) {
+    coordinator::Cast& one = out.emplace_back();
+    one.placement = cast.placement();
+    SLUICE_ASSIGN_OR_RETURN(one.from, FromProto(cast.from()));
+    SLUICE_ASSIGN_OR_RETURN(one.to, FromProto(cast.to()));
+    SLUICE_ASSIGN_OR_RETURN(one.wire, FromProto(cast.wire()));
+    one.num_tensors = cast.tensors();
+  }
+  return out;
+}
+
 absl::Status PlanSync(Context& context, const SyncOptions& options) {
+  SLUICE_ASSIGN_OR_RETURN(const v1::SyncRequest request, RequestOf(options));
   SLUICE_ASSIGN_OR_RETURN(Client * client, context.client());
   SLUICE_ASSIGN_OR_RETURN(const v1::PlanSyncResponse plan,
-                          client->PlanSync(RequestOf(options)));
+                          client->PlanSync(request));
   if (context.json()) {
     Context::PrintJson(plan);
   } else {
-    Context::Print(CertificateText(plan.certificate()));
+    SLUICE_ASSIGN_OR_RETURN(const std::vector<coordinator::Cast> casts,
+                            CastsOf(plan));
+    const std::vector<std::string> warnings(plan.warnings().begin(),
+                                            plan.warnings().end());
+    Context::Print(absl::StrCat(PlanNotesText(casts, warnings),
+                                CertificateText(plan.certificate())));
   }
   return absl::OkStatus();
 }
@@ -184,6 +216,11 @@ void DefineSync(CLI::App& command, SyncOptions& options) {
   command
       .add_option("destinations", options.destinations, "Placements that take")
       ->required();
+  command
+      .add_option("--pattern", options.pattern,
+                  "direct, or two_stage: ranks paired by position")
+      ->capture_default_str();
+  AddTransportFlag(command, options.transport);
   command.add_flag("--skip-digests", options.skip_digests,
                    "Compare no digests of what arrived");
   command.add_flag("--detach", options.detach,

@@ -94,22 +94,6 @@ absl::Status Show(Context& context, const OfflineOutput& output,
   return absl::OkStatus();
 }
 
-// Of all placements; shards that cut quantisation blocks are planned all the
-// same.
-absl::StatusOr<std::vector<std::string>> Warnings(
-    const coordinator::ReshardInput& input) {
-  SLUICE_ASSIGN_OR_RETURN(
-      std::vector<std::string> warnings,
-      coordinator::QuantisationWarnings(*input.model, input.source));
-  for (const coordinator::PlacementGeometry& to : input.destinations) {
-    SLUICE_ASSIGN_OR_RETURN(
-        const std::vector<std::string> more,
-        coordinator::QuantisationWarnings(*input.model, to));
-    warnings.insert(warnings.end(), more.begin(), more.end());
-  }
-  return warnings;
-}
-
 std::string SideText(const OfflineSide& side) {
   return absl::StrCat(side.layout, " ", side.mesh);
 }
@@ -130,7 +114,9 @@ absl::Status PlanReshardOffline(Context& context,
       absl::StrCat(options.asked.model, ": ", SideText(options.asked.from),
                    " to ", SideText(options.asked.to));
   SLUICE_ASSIGN_OR_RETURN(head.casts, coordinator::CastsOf(input));
-  SLUICE_ASSIGN_OR_RETURN(head.warnings, Warnings(input));
+  // Shards that cut quantisation blocks are planned all the same.
+  SLUICE_ASSIGN_OR_RETURN(head.warnings,
+                          coordinator::QuantisationWarnings(input));
   return Show(context, output, head, evaluation, input.topology, links);
 }
 

@@ -8,11 +8,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "common/dtype.h"
 #include "common/format.h"
 #include "common/plan.h"
 #include "tools/console/table.h"
+#include "tools/sluicectl/plan_notes.h"
 
 namespace sluice::ctl {
 namespace {
@@ -56,19 +56,6 @@ std::vector<std::string> Row(const Evaluation& evaluation,
           HumanBytes(certificate.peak_staging_bytes)};
 }
 
-// "casts: 61 tensors BF16 -> F8_E4M3 at the source", a line for each kind.
-std::string CastsText(absl::Span<const Cast> casts) {
-  std::string text;
-  for (const Cast& cast : casts) {
-    absl::StrAppend(&text, "casts       ", HumanCount(cast.num_tensors),
-                    " tensors ", DTypeName(cast.from), " -> ",
-                    DTypeName(cast.to),
-                    cast.at_source() ? " at the source" : " at the destination",
-                    ", ", DTypeName(cast.wire), " on the wire\n");
-  }
-  return text;
-}
-
 Json PatternJson(const Evaluation& evaluation, const PatternResult& result) {
   Json out = {{"pattern", PatternName(result.pattern)}};
   if (!result.status.ok()) {
@@ -107,11 +94,7 @@ std::string EvaluationText(const ReportHead& head, const Evaluation& evaluation,
   if (!evaluation.bound.limit.empty()) {
     absl::StrAppend(&text, " (", evaluation.bound.limit, ")");
   }
-  absl::StrAppend(&text, "\n", CastsText(head.casts));
-  for (const std::string& warning : head.warnings) {
-    absl::StrAppend(&text, "warning: ", warning, "\n");
-  }
-  text += "\n";
+  absl::StrAppend(&text, "\n", PlanNotesText(head.casts, head.warnings), "\n");
   using console::Align;
   console::Table table({{"pattern"},
                         {"in devices", Align::kRight},

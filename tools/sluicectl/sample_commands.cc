@@ -108,6 +108,7 @@ absl::Status Clear(Context& context, const ClearOptions& options) {
 
 struct RedistributeOptions {
   std::string pattern = "direct";
+  std::string transport = "auto";
   std::vector<std::string> wants;
   bool skip_digests = false;
   double deadline_seconds = 600;
@@ -154,16 +155,14 @@ absl::Status AddWant(const std::string& text, Client& client,
 absl::StatusOr<v1::RedistributeRequest> RequestOf(
     const RedistributeOptions& options, Client& client) {
   v1::RedistributeRequest request;
-  v1::Pattern pattern = v1::PATTERN_UNSPECIFIED;
-  if (!v1::Pattern_Parse(
-          absl::StrCat("PATTERN_", absl::AsciiStrToUpper(options.pattern)),
-          &pattern)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--pattern: expected direct, gather_scatter or broadcast, "
-                     "found \"",
-                     options.pattern, "\""));
-  }
+  SLUICE_ASSIGN_OR_RETURN(
+      const v1::Pattern pattern,
+      ParsePatternFlag(options.pattern,
+                       {"direct", "gather_scatter", "broadcast"}));
   request.set_pattern(pattern);
+  SLUICE_ASSIGN_OR_RETURN(const v1::Transport transport,
+                          ParseTransportFlag(options.transport));
+  request.set_transport(transport);
   request.set_skip_digests(options.skip_digests);
   request.mutable_deadline()->set_seconds(
       static_cast<int64_t>(options.deadline_seconds));
@@ -229,6 +228,7 @@ void DefineRedistribute(CLI::App& command, RedistributeOptions& options) {
       .add_option("--pattern", options.pattern,
                   "direct, gather_scatter or broadcast")
       ->capture_default_str();
+  AddTransportFlag(command, options.transport);
   command.add_option("--want", options.wants,
                      "AGENTS:SAMPLES:KEYS, each separated by commas, * for "
                      "all samples; repeatable");

@@ -70,7 +70,14 @@ std::string AgentsText(const v1::GetStatusResponse& status) {
          HumanBytes(agent.memory_bytes()), absl::StrJoin(agent.workers(), " "),
          absl::StrCat(agent.pid())});
   }
-  return table.empty() ? "  no agents\n" : table.Print(2);
+  if (table.empty()) return "  no agents\n";
+  std::string text = table.Print(2);
+  for (const v1::AgentStatus& agent : status.agents()) {
+    if (agent.device_description().empty()) continue;
+    absl::StrAppend(&text, "  device of ", agent.name(), ": ",
+                    agent.device_description(), "\n");
+  }
+  return text;
 }
 
 std::string ReplicasText(const v1::PlacementStatus& placement) {
@@ -108,6 +115,44 @@ std::string ModelsText(const v1::GetStatusResponse& status) {
     if (!table.empty()) out += table.Print(4);
   }
   return out.empty() ? "  no models\n" : out;
+}
+
+std::string MembersText(const v1::ReduceGroupStatus& group) {
+  Table table({{"member"},
+               {"state"},
+               {"requests", Align::kRight},
+               {"collectives", Align::kRight},
+               {"reduced", Align::kRight},
+               {"buckets", Align::kRight},
+               {"waits for, or error"}});
+  for (const v1::ReduceGroupMember& member : group.members()) {
+    const bool joined = member.state() != v1::REDUCE_GROUP_STATE_UNSPECIFIED;
+    table.Add({member.agent(),
+               joined ? Word(v1::ReduceGroupState_Name(member.state()),
+                             "REDUCE_GROUP_STATE_")
+                      : "not joined",
+               absl::StrCat(member.requests_waiting()),
+               absl::StrCat(member.collectives_done(), " of ",
+                            member.collectives_sent()),
+               HumanBytes(member.bytes_reduced()),
+               HumanBytes(member.bucket_bytes()), member.error()});
+  }
+  return table.Print(4);
+}
+
+std::string ReduceGroupsText(const v1::GetStatusResponse& status) {
+  std::string out;
+  for (const v1::ReduceGroupStatus& group : status.reduce_groups()) {
+    absl::StrAppend(&out, "  ", group.name(), ": ",
+                    group.average() ? "average" : "sum", " of ",
+                    group.members_size(), " members");
+    if (group.waits_for_size() > 0) {
+      absl::StrAppend(&out, ", waits for ",
+                      absl::StrJoin(group.waits_for(), ", "));
+    }
+    absl::StrAppend(&out, "\n", MembersText(group));
+  }
+  return out.empty() ? "  none\n" : out;
 }
 
 std::string OperationsText(const v1::GetStatusResponse& status) {
@@ -175,8 +220,9 @@ std::string StatusText(const v1::GetStatusResponse& status,
       &out, "\nagents\n", AgentsText(status), "\nmodels\n", ModelsText(status),
       "\nsamples\n  ", HumanCount(status.samples()), " samples, ",
       HumanCount(status.sample_tensors()), " tensors\n", "\noperations\n",
-      OperationsText(status), "\nmoved since the coordinator started\n",
-      TotalsText(status.totals()), "\nrecent events\n");
+      OperationsText(status), "\nreduce groups\n", ReduceGroupsText(status),
+      "\nmoved since the coordinator started\n", TotalsText(status.totals()),
+      "\nrecent events\n");
   for (const v1::Event& event : status.events()) {
     absl::StrAppend(&out, "  ", EventText(event));
   }

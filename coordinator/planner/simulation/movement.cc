@@ -5,7 +5,6 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/box.h"
 #include "common/dtype.h"
@@ -14,6 +13,7 @@
 #include "common/status_macros.h"
 #include "coordinator/planner/atoms.h"
 #include "coordinator/planner/geometry_pairs.h"
+#include "coordinator/planner/two_stage_routes.h"
 
 namespace sluice::coordinator::simulation {
 namespace {
@@ -74,9 +74,7 @@ class ReshardMovement {
         ByteSize(pair.wire_dtype) * static_cast<int64_t>(pair.tensors.size());
     const auto unit = static_cast<int32_t>(out_.units.size());
     out_.units.emplace_back();
-    // As all published checkpoints call them.
-    out_.units.back().routed_experts =
-        absl::StrContains(tensor.name, ".experts.");
+    out_.units.back().routed_experts = IsRoutedExpert(tensor.name);
     for (const HeldBox& held : pair.sources) {
       out_.units.back().shards.push_back(
           {held.ranks, held.box.num_elements() * element_bytes});

@@ -11,7 +11,6 @@
 #include "absl/status/statusor.h"
 #include "common/plan.h"
 #include "coordinator/planner/planner_inputs.h"
-#include "coordinator/planner/reference/rank_mapping.h"
 #include "coordinator/planner/simulation/movement.h"
 
 namespace sluice::coordinator::simulation {
@@ -30,22 +29,13 @@ absl::StatusOr<TransferPlan> BroadcastPlan(const Movement& movement);
 
 // By the rank mapping (reference/rank_mapping.h): senders regroup their experts
 // where the mapping says so, then send their whole shards, as far as they are
-// wanted, to the receivers of stage 1, which pass them on in stage 2.
-// Errors: INVALID_ARGUMENT - sizes that the mapping refuses, several
-// destinations; FAILED_PRECONDITION - the mapping leaves a rank without
-// something that it wants (how much is named).
+// wanted, to the receivers of stage 1, which pass them on in stage 2: what the
+// reference moves. (A plan of this pattern that agents run sends each rank no
+// more than it wants, see two_stage_routes.h.)
+// Errors: as TwoStageRouter::Create; FAILED_PRECONDITION - the mapping leaves a
+// rank without something that it wants (how much is named).
 absl::StatusOr<TransferPlan> TwoStagePlan(const ReshardInput& input,
                                           const Movement& movement);
-
-// The mapping's question for a reshard: sizes from the meshes' axes pipe and
-// tensor and from the expert grid of the source's layout; whatever else there
-// is counts as data parallel (an engine's attention_data too: each has all of
-// attention). Sources with experts are mapped as hyper expert parallel.
-// Errors: INVALID_ARGUMENT - another number of destinations than one; a source
-// cut over other axes (FSDP shards), whose ranks hold no slice the mapping
-// knows.
-absl::StatusOr<reference::RankMappingInput> RankMappingOf(
-    const ReshardInput& input);
 
 }  // namespace sluice::coordinator::simulation
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,13 +11,11 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
 #include "common/ids.h"
-#include "common/layout.h"
-#include "common/mesh.h"
 #include "common/status_macros.h"
 #include "coordinator/planner/simulation/leg_list.h"
 #include "coordinator/planner/simulation/pattern_plans.h"
+#include "coordinator/planner/two_stage_routes.h"
 
 namespace sluice::coordinator::simulation {
 namespace {
@@ -27,44 +24,6 @@ using reference::Fanout;
 using reference::RankMapping;
 using reference::RankMappingInput;
 using reference::SenderMapping;
-
-// The size of an axis that a layout makes of others; 1 where there is none.
-int64_t RegroupedSize(const Layout& layout, absl::string_view axis) {
-  for (const AxisRegroup& regroup : layout.regroups) {
-    for (const MeshAxis& into : regroup.into) {
-      if (into.name == axis && into.size > 0) return into.size;
-    }
-  }
-  return 1;
-}
-
-// The mapping pairs ranks that hold all that their tensor, pipe and expert
-// ranks say. Errors: INVALID_ARGUMENT - names another axis that the source is
-// cut over.
-absl::Status CheckCuts(const PlacementGeometry& source) {
-  constexpr absl::string_view kKnown[] = {"tensor", "expert", "expert_tensor"};
-  const auto check = [&](const std::vector<std::string>& axes) {
-    for (const std::string& axis : axes) {
-      const int64_t size = source.mesh.AxisSize(axis);
-      if (size <= 1 || std::count(std::begin(kKnown), std::end(kKnown),
-                                  absl::string_view(axis)) > 0) {
-        continue;
-      }
-      return absl::InvalidArgumentError(absl::StrCat(
-          "rank mapping: expected a source cut over tensor, pipe and expert "
-          "ranks only, found parameters cut over axis \"",
-          axis, "\" of ", size, " ranks"));
-    }
-    return absl::OkStatus();
-  };
-  for (const LayoutRule& rule : source.layout->rules) {
-    SLUICE_RETURN_IF_ERROR(check(rule.flat.axes));
-    for (const DimSplit& split : rule.splits) {
-      SLUICE_RETURN_IF_ERROR(check(split.axes));
-    }
-  }
-  return absl::OkStatus();
-}
 
 class TwoStagePlanning {
  public:
@@ -226,44 +185,6 @@ class TwoStagePlanning {
 };
 
 }  // namespace
-
-absl::StatusOr<RankMappingInput> RankMappingOf(const ReshardInput& input) {
-  if (input.destinations.size() != 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rank mapping: expected one destination, found ",
-                     input.destinations.size()));
-  }
-  SLUICE_RETURN_IF_ERROR(CheckCuts(input.source));
-  RankMappingInput out;
-  out.regroup_type = reference::RegroupType::kAllGather;
-  const Mesh& from = input.source.mesh;
-  out.source.tensor = static_cast<int32_t>(from.AxisSize("tensor"));
-  out.source.pipe = static_cast<int32_t>(from.AxisSize("pipe"));
-  out.source.data = static_cast<int32_t>(
-      from.size() / (from.AxisSize("tensor") * from.AxisSize("pipe")));
-  // Ranks that experts are dealt over, of which tensor ranks are a part. The
-  // base variant would send an expert rank's own experts only.
-  const int64_t experts = RegroupedSize(*input.source.layout, "expert") *
-                          RegroupedSize(*input.source.layout, "expert_tensor");
-  if (experts > 1 && experts % out.source.tensor == 0) {
-    out.source.expert = static_cast<int32_t>(experts / out.source.tensor);
-    out.variant = reference::MappingVariant::kHyperExpert;
-  }
-  const Mesh& to = input.destinations[0].mesh;
-  const int64_t tensor = to.AxisSize("tensor");
-  out.destination.tensor = static_cast<int32_t>(tensor);
-  out.destination.pipe = static_cast<int32_t>(to.AxisSize("pipe"));
-  out.destination.replicas =
-      static_cast<int32_t>(to.size() / (tensor * to.AxisSize("pipe")));
-  out.destination.is_vllm = true;
-  for (const Rank rank : from.ranks) out.source_gpus.push_back(rank.value());
-  for (const Rank rank : to.ranks) out.destination_gpus.push_back(rank.value());
-  out.colocated = std::any_of(to.ranks.begin(), to.ranks.end(), [&](Rank rank) {
-    return std::find(from.ranks.begin(), from.ranks.end(), rank) !=
-           from.ranks.end();
-  });
-  return out;
-}
 
 absl::StatusOr<TransferPlan> TwoStagePlan(const ReshardInput& input,
                                           const Movement& movement) {

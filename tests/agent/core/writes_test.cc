@@ -102,6 +102,100 @@ TEST_CASE("memory lent anew replaces the old", "[agent][core]") {
   CHECK(t.Held().state == CopyState::kAbsent);
 }
 
+// As Trainer, with memory of a GPU.
+struct GpuTrainer : Trainer {
+  GpuTrainer() {
+    LendMemoryRequest request = LendRequest(*this, session, BufferId());
+    request.buffer = buffer = BufferId(kHostBufferBit | 77);
+    request.version = Version(1);
+    request.ends_with_worker = true;
+    const Effects lent = agent.Do(request);
+    agent.Send(EventAck{lent.EventIdOf<WriteEvent>(), absl::OkStatus(), {}});
+  }
+};
+
+bool IsFreed(const Effects& effects, BufferId buffer) {
+  for (const FreeBuffer& order : effects.Of<FreeBuffer>()) {
+    if (order.buffer == buffer) return true;
+  }
+  return false;
+}
+
+TEST_CASE("memory of a GPU goes with its worker, content and all",
+          "[agent][core]") {
+  GpuTrainer t;
+  REQUIRE(t.Held().version == Version(1));
+  const Effects gone = t.agent.Do(SessionGoneEvent{t.session});
+  CHECK(IsFreed(gone, t.buffer));
+  CHECK(gone.Told<WriteEvent>().at(0).kind == WriteEvent::Kind::kTorn);
+  CHECK(gone.Of<TellVersion>().at(0).version == Version());
+  CHECK(gone.Of<ForgetContent>().size() == 1);
+  CHECK(t.Held() == CopyInventory{CopyState::kTorn, Version(), {}, 0});
+  CHECK_THAT(t.agent.Ask(
+                 testing::Prepare(OperationId(20), t.src, {t.dst}, Version(1))),
+             StatusIs(absl::StatusCode::kFailedPrecondition, "torn"));
+  CHECK_THAT(
+      t.agent.Ask(LoadCommand{OperationId(21), t.src, "/c", absl::Minutes(1)}),
+      StatusIs(absl::StatusCode::kFailedPrecondition, "lent"));
+  // The next worker starts afresh.
+  t.session = t.agent.Attach("trainer");
+  t.agent.Lend(t.session, "src", Version(1));
+  CHECK(t.Held() == CopyInventory{CopyState::kPublished, Version(1), {}, 0});
+}
+
+TEST_CASE("memory of a GPU without content goes with its worker unsaid",
+          "[agent][core]") {
+  GpuTrainer t;
+  REQUIRE_OK(t.Open());
+  SECTION("inside a bracket") {
+    const Effects gone = t.agent.Do(SessionGoneEvent{t.session});
+    CHECK(gone.Told<WriteEvent>().size() == 1);  // of the bracket
+    CHECK(IsFreed(gone, t.buffer));
+    CHECK(t.Held().state == CopyState::kTorn);
+  }
+  SECTION("after a step whose version is not there yet") {
+    const Effects ended = t.agent.Do(t.End(7));
+    CHECK(IsFreed(t.agent.Do(SessionGoneEvent{t.session}), t.buffer));
+    t.agent.Send(
+        EventAck{ended.EventIdOf<WriteEvent>(), absl::OkStatus(), Version(2)});
+    CHECK(t.Held() == CopyInventory{CopyState::kTorn, Version(), {}, 0});
+  }
+}
+
+TEST_CASE("what reads memory of a GPU ends with its worker", "[agent][core]") {
+  GpuTrainer t;
+  const OperationId reading(20);
+  t.agent.Must(testing::Prepare(reading, t.src, {t.dst}, Version(1)));
+  t.agent.Must(ExecuteCommand{reading});
+  const Effects gone = t.agent.Do(SessionGoneEvent{t.session});
+  REQUIRE(gone.Of<AbortExecution>().size() == 1);
+  CHECK_THAT(gone.Of<AbortExecution>()[0].reason,
+             StatusIs(absl::StatusCode::kAborted, "trainer"));
+  CHECK(t.Held().state == CopyState::kTorn);
+  // Until nothing can touch it any more.
+  CHECK_FALSE(IsFreed(gone, t.buffer));
+  Effects after = t.agent.Do(
+      ExecutionDoneEvent{reading, gone.Of<AbortExecution>()[0].reason, {}});
+  after.Append(t.agent.Send(AbortCommand{reading, absl::AbortedError("")}).all);
+  after.Append(t.agent.Send(ReleaseCommand{reading}).all);
+  CHECK(IsFreed(after, t.buffer));
+}
+
+TEST_CASE("what fills memory of a GPU ends with its worker", "[agent][core]") {
+  GpuTrainer t;
+  const OperationId load(20);
+  t.agent.Send(LoadCommand{load, t.src, "/c", absl::Minutes(1)});
+  REQUIRE(t.Held().state == CopyState::kFilling);
+  const Effects gone = t.agent.Do(SessionGoneEvent{t.session});
+  CHECK(gone.Of<AbortLoad>().size() == 1);
+  CHECK_FALSE(IsFreed(gone, t.buffer));
+  Effects after =
+      t.agent.Do(LoadDoneEvent{load, absl::AbortedError("gone"), {}});
+  after.Append(t.agent.Send(AbortCommand{load, absl::AbortedError("")}).all);
+  CHECK(IsFreed(after, t.buffer));
+  CHECK(t.Held().state == CopyState::kTorn);
+}
+
 TEST_CASE("a claim that the coordinator does not take is undone",
           "[agent][core]") {
   Trainer t;

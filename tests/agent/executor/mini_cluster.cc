@@ -1,8 +1,10 @@
 #include "tests/agent/executor/mini_cluster.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cstring>
@@ -24,15 +26,6 @@ namespace {
 constexpr int64_t kMemoryBytes = int64_t{96} << 20;
 constexpr auto kPatience = std::chrono::seconds(60);
 constexpr std::byte kUntouched{0xEE};
-
-std::shared_ptr<MappedMemory> NewMemory() {
-  auto file = CreateMemoryFile(kMemoryBytes, "test");
-  REQUIRE_OK(file);
-  auto memory =
-      MapMemoryFile(*std::move(file), kMemoryBytes, Access::kReadWrite);
-  REQUIRE_OK(memory);
-  return *memory;
-}
 
 // Byte `offset` of a tensor, in the order of its logical elements.
 std::byte ByteOf(uint64_t tensor_hash, int64_t offset) {
@@ -97,8 +90,13 @@ class MiniCluster::Directory final : public PeerDirectory {
  public:
   Directory(MiniCluster& cluster, int self) : cluster_(cluster), self_(self) {}
 
-  absl::StatusOr<PeerSource> Open(OperationId operation, Rank peer,
-                                  absl::Time) override {
+  absl::StatusOr<PeerSource> Open(OperationId operation, Rank peer, absl::Time,
+                                  int interrupt) override {
+    if (silent_) {
+      pollfd entry{interrupt, POLLIN, 0};
+      poll(&entry, 1, -1);
+      return absl::CancelledError("interrupted");
+    }
     const auto handle = cluster_.executor(peer.value()).Board(operation);
     if (!handle.ok()) return handle.status();
     PeerSource source;
@@ -117,6 +115,8 @@ class MiniCluster::Directory final : public PeerDirectory {
     return source;
   }
 
+  // Peers do not answer until the caller gives up.
+  std::atomic<bool> silent_ = false;
   // As bound, before requests were handed to executors.
   std::map<int, std::vector<BoundTransfer>> sources_;
 
@@ -125,8 +125,20 @@ class MiniCluster::Directory final : public PeerDirectory {
   const int self_;
 };
 
-MiniCluster::MiniCluster(std::vector<int> nodes, uint64_t seed)
-    : nodes_(std::move(nodes)), random_(seed) {
+std::shared_ptr<MappedMemory> MiniCluster::NewMemory(int rank,
+                                                     bool source) const {
+  if (hardware_.memory) return hardware_.memory(rank, source, kMemoryBytes);
+  auto file = CreateMemoryFile(kMemoryBytes, "test");
+  REQUIRE_OK(file);
+  auto memory =
+      MapMemoryFile(*std::move(file), kMemoryBytes, Access::kReadWrite);
+  REQUIRE_OK(memory);
+  return *memory;
+}
+
+MiniCluster::MiniCluster(std::vector<int> nodes, uint64_t seed,
+                         Hardware hardware)
+    : nodes_(std::move(nodes)), hardware_(std::move(hardware)), random_(seed) {
   for (size_t r = 0; r < nodes_.size(); ++r) {
     auto agent = std::make_unique<Agent>();
     agent->rank = static_cast<int>(r);
@@ -147,8 +159,11 @@ MiniCluster::MiniCluster(std::vector<int> nodes, uint64_t seed)
       if (!first) a->outcomes[id.value()].status = absl::InternalError("twice");
       changed_.notify_all();
     };
-    auto executor = MakeTransferExecutor({.network = {.net_devices = "lo"}},
-                                         callbacks, *agent->directory, clock_);
+    TransferExecutorOptions options;
+    options.network.net_devices = "lo";
+    if (hardware_.mover) options.mover = hardware_.mover(agent->rank);
+    auto executor =
+        MakeTransferExecutor(options, callbacks, *agent->directory, clock_);
     REQUIRE_OK(executor);
     agent->executor = *std::move(executor);
     agents_.push_back(std::move(agent));
@@ -310,8 +325,8 @@ void MiniCluster::Bind(OperationId operation,
     num_transfers_ = std::max(num_transfers_, t.id + 1);
   }
   for (const auto& agent : agents_) {
-    agent->source = NewMemory();
-    agent->destination = NewMemory();
+    agent->source = NewMemory(agent->rank, /*source=*/true);
+    agent->destination = NewMemory(agent->rank, /*source=*/false);
     agent->source_used = agent->destination_used = 0;
     ExecutionRequest& request = requests_[agent->rank];
     request.operation = operation;
@@ -340,6 +355,10 @@ void MiniCluster::PrepareAll() {
   for (const auto& agent : agents_) REQUIRE_OK(Prepare(agent->rank));
 }
 
+void MiniCluster::SilencePeersOf(int rank) {
+  agents_[rank]->directory->silent_ = true;
+}
+
 void MiniCluster::Start(int rank) {
   REQUIRE_OK(executor(rank).Start(operation_));
 }
@@ -348,14 +367,19 @@ void MiniCluster::StartAll() {
   for (const auto& agent : agents_) Start(agent->rank);
 }
 
-TestOutcome MiniCluster::Wait(int rank) {
+TestOutcome MiniCluster::Wait(int rank, OperationId operation) {
   std::unique_lock lock(mutex_);
   Agent& agent = *agents_[rank];
   const bool came = changed_.wait_for(lock, kPatience, [&] {
-    return agent.outcomes.contains(operation_.value());
+    return agent.outcomes.contains(operation.value());
   });
   if (!came) return {absl::DeadlineExceededError("no on_done"), {}, kNoRank};
-  return agent.outcomes[operation_.value()];
+  return agent.outcomes[operation.value()];
+}
+
+bool MiniCluster::HasEnded(int rank) {
+  std::lock_guard lock(mutex_);
+  return agents_[rank]->outcomes.contains(operation_.value());
 }
 
 void MiniCluster::ReleaseAll() {

@@ -9,6 +9,7 @@
 // logical offset, so that what must arrive is known without moving anything.
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -20,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "agent/executor/piece_mover.h"
 #include "agent/executor_interface.h"
 #include "agent/transfer_executor.h"
 #include "common/clock.h"
@@ -54,8 +56,20 @@ struct TestOutcome {
 
 class MiniCluster {
  public:
+  // What the agents are made of; empty functions: host memory. All outlives the
+  // cluster.
+  struct Hardware {
+    std::function<PieceMover*(int rank)> mover = {};
+    // Memory that the test reads and writes through data(), whatever its space.
+    std::function<std::shared_ptr<MappedMemory>(int rank, bool source,
+                                                int64_t bytes)>
+        memory = {};
+  };
+
   // `nodes[r]` is the node of rank r.
-  MiniCluster(std::vector<int> nodes, uint64_t seed);
+  MiniCluster(std::vector<int> nodes, uint64_t seed)
+      : MiniCluster(std::move(nodes), seed, Hardware{}) {}
+  MiniCluster(std::vector<int> nodes, uint64_t seed, Hardware hardware);
   ~MiniCluster();
 
   // Binds transfers to new memory in random layouts, as one operation, and
@@ -66,10 +80,15 @@ class MiniCluster {
   absl::Status Prepare(int rank);
   // Prepares on all ranks; fails the test if one refuses.
   void PrepareAll();
+  // From now on no peer of its node answers when `rank` opens its memory.
+  void SilencePeersOf(int rank);
   void Start(int rank);
   void StartAll();
   // Waits for on_done of a rank.
-  TestOutcome Wait(int rank);
+  TestOutcome Wait(int rank) { return Wait(rank, operation_); }
+  TestOutcome Wait(int rank, OperationId operation);
+  // Whether on_done of a rank has come.
+  bool HasEnded(int rank);
   void ReleaseAll();
 
   TransferExecutor& executor(int rank) { return *agents_[rank]->executor; }
@@ -97,6 +116,7 @@ class MiniCluster {
     int64_t progress = 0;
   };
 
+  std::shared_ptr<MappedMemory> NewMemory(int rank, bool source) const;
   BoundPlace NewPlace(const BoundPiece& piece, DType held,
                       const std::shared_ptr<MappedMemory>& memory,
                       int64_t& used);
@@ -115,6 +135,7 @@ class MiniCluster {
   std::vector<std::byte> Expected(int rank) const;
 
   std::vector<int> nodes_;
+  const Hardware hardware_;
   SystemClock clock_;
   std::mt19937_64 random_;
   OperationId operation_;

@@ -109,12 +109,7 @@ absl::Status FakeAgent::Act(const Command& command,
             return absl::OkStatus();
           },
           [&](const DefinePlacementCommand& define) {
-            const PlacementDefinition& d = define.definition;
-            if (!placements.contains(d.ref)) {
-              placements[d.ref] = {d,
-                                   std::vector<CopyInventory>(
-                                       d.storage == Storage::kArena ? 2 : 1)};
-            }
+            OnDefine(define.definition);
             return absl::OkStatus();
           },
           [&](const RemovePlacementCommand& remove) {
@@ -122,15 +117,7 @@ absl::Status FakeAgent::Act(const Command& command,
             return absl::OkStatus();
           },
           [&](const SetPeersCommand&) { return absl::OkStatus(); },
-          [&](const LoadCommand& load) {
-            absl::Status filled =
-                Fill(load.placement, load.operation, Version());
-            if (!filled.ok()) return filled;
-            operations.insert(load.operation);
-            work_[load.operation] = {{load.placement}, Version(), nullptr};
-            OnVoted(load.operation, events);
-            return absl::OkStatus();
-          },
+          [&](const LoadCommand& load) { return OnLoad(load, events); },
           [&](const PrepareCommand& prepare) { return OnPrepare(prepare); },
           [&](const ExecuteCommand& execute) {
             OnVoted(execute.operation, events);
@@ -157,16 +144,36 @@ absl::Status FakeAgent::Act(const Command& command,
           },
           [&](const EventAck&) { return absl::OkStatus(); },
           [&](const VersionAssignedCommand& assigned) {
-            for (CopyInventory& copy : placements[assigned.placement].copies) {
-              if (copy.state == CopyState::kPublished &&
-                  copy.step == assigned.step) {
-                copy.version = assigned.version;
-              }
-            }
+            OnVersionAssigned(assigned);
             return absl::OkStatus();
           },
       },
       command.body);
+}
+
+void FakeAgent::OnDefine(const PlacementDefinition& definition) {
+  const size_t copies = definition.storage == Storage::kArena ? 2 : 1;
+  placements.try_emplace(
+      definition.ref,
+      FakePlacement{definition, std::vector<CopyInventory>(copies)});
+}
+
+absl::Status FakeAgent::OnLoad(const LoadCommand& load,
+                               std::vector<AgentEvent>& events) {
+  absl::Status filled = Fill(load.placement, load.operation, Version());
+  if (!filled.ok()) return filled;
+  operations.insert(load.operation);
+  work_[load.operation] = {{load.placement}, Version(), nullptr};
+  OnVoted(load.operation, events);
+  return absl::OkStatus();
+}
+
+void FakeAgent::OnVersionAssigned(const VersionAssignedCommand& assigned) {
+  for (CopyInventory& copy : placements[assigned.placement].copies) {
+    if (copy.state == CopyState::kPublished && copy.step == assigned.step) {
+      copy.version = assigned.version;
+    }
+  }
 }
 
 absl::Status FakeAgent::OnPrepare(const PrepareCommand& prepare) {

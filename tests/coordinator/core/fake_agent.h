@@ -99,6 +99,9 @@ class FakeAgent {
   };
 
   absl::Status Act(const Command& command, std::vector<AgentEvent>& events);
+  void OnDefine(const PlacementDefinition& definition);
+  absl::Status OnLoad(const LoadCommand& load, std::vector<AgentEvent>& events);
+  void OnVersionAssigned(const VersionAssignedCommand& assigned);
   absl::Status OnPrepare(const PrepareCommand& prepare);
   absl::Status OnCommit(const CommitCommand& commit);
   void OnVoted(OperationId operation, std::vector<AgentEvent>& events);

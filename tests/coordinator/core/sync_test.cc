@@ -169,9 +169,45 @@ TEST_CASE("planning a sync moves nothing and warms the plan", "[core]") {
         static_cast<int64_t>(reply.plan.transfers.size()));
   CHECK(reply.agent_of_rank ==
         std::vector<std::string>{"a0", "a1", "a2", "a3"});
+  CHECK(reply.casts.empty());
+  CHECK(reply.warnings.empty());
   CHECK(Count<PrepareCommand>(world, "a2") == 0);
   const CallId sync = StartSync(world);
   CHECK(world.UpdatesOf(sync).back().result->plan_reused);
+}
+
+TEST_CASE("a planned sync says what it casts and which blocks it cuts",
+          "[core]") {
+  CoreWorld world;
+  for (const char* name : kAll) world.Join(name);
+  RegisterModelRequest model;
+  model.model = SmallModel();
+  model.model.tensors[0].block = {3, 4};  // rows 0 to 4 cut one
+  REQUIRE_OK(world.StatusOf(world.Call(model)));
+  RegisterPlacementRequest place;
+  place.model = "policy";
+  place.placement = "trainer";
+  place.axes = {{"data", 1}, {"tensor", 2}};
+  place.agents = {"a0", "a1"};
+  place.layout = RowLayout();
+  place.storage = Storage::kArena;
+  REQUIRE_OK(world.StatusOf(world.Call(place)));
+  place.placement = "rollout";
+  place.axes = {{"data", 2}, {"tensor", 1}};
+  place.agents = {"a2", "a3"};
+  place.layout.rules[0].dtype = DType::kBF16;
+  REQUIRE_OK(world.StatusOf(world.Call(place)));
+  REQUIRE_OK(world.StatusOf(StartLoad(world)));
+  SyncRequest request = SmallSync();
+  request.plan_only = true;
+  const CallId call = world.Call(request);
+  REQUIRE_OK(world.StatusOf(call));
+  const auto& reply = world.BodyOf<PlanReply>(call);
+  CHECK(reply.casts == std::vector<Cast>{{"rollout", DType::kF32, DType::kBF16,
+                                          DType::kBF16, 2}});
+  REQUIRE(reply.warnings.size() == 1);
+  CHECK(reply.warnings[0].find("placement \"trainer\": tensor \"w\"") !=
+        std::string::npos);
 }
 
 TEST_CASE("bad syncs are refused", "[core]") {
@@ -361,79 +397,6 @@ TEST_CASE("readers of one placement run together", "[core]") {
   const CallId second = world.Call(sync);
   CHECK(world.UpdatesOf(first).back().phase == OperationPhase::kExecuting);
   CHECK(world.UpdatesOf(second).back().phase == OperationPhase::kExecuting);
-}
-
-TEST_CASE("staging memory is never promised twice", "[core]") {
-  CoreWorld world;
-  for (const char* name : kAll) {
-    FakeAgent& agent = world.Join(name, /*wait=*/false);
-    agent.staging_bytes = 3 << 20;
-    world.RestartAgent(name);
-  }
-  DeclareSmall(world);
-  REQUIRE_OK(world.StatusOf(StartLoad(world)));
-  for (const char* name : {"other", "third"}) {
-    RegisterPlacementRequest other;
-    other.model = "policy";
-    other.placement = name;
-    other.axes = {{"data", 2}, {"tensor", 1}};
-    other.agents = {"a2", "a3"};
-    other.layout = RowLayout();
-    REQUIRE_OK(world.StatusOf(world.Call(other)));
-  }
-  for (const char* name : kAll) world.Agent(name).votes = false;
-  SyncRequest sync = SmallSync();
-  sync.options.staging_bytes = 2 << 20;
-  const CallId first = world.Call(sync);
-  CHECK(world.Agent("a2").Received<PrepareCommand>()[0].staging_bytes ==
-        2 << 20);
-  sync.destinations = {"other"};
-  sync.options.staging_bytes = 1 << 20;  // 3 in all: just fits
-  const CallId second = world.Call(sync);
-  CHECK(world.UpdatesOf(second).back().phase == OperationPhase::kExecuting);
-  sync.destinations = {"third"};
-  sync.options.staging_bytes = 0;  // the agent's own budget
-  const CallId third = world.Call(sync);
-  CHECK(world.UpdatesOf(third).back().phase == OperationPhase::kPlanning);
-  sync.options.staging_bytes = 4 << 20;
-  world.Call(CancelRequest{{}, world.UpdatesOf(first).back().operation});
-  CHECK_THAT(world.StatusOf(first), StatusIs(absl::StatusCode::kCancelled));
-  sync.destinations = {"rollout"};
-  CHECK_THAT(world.StatusOf(world.Call(sync)),
-             StatusIs(absl::StatusCode::kResourceExhausted, "staging"));
-}
-
-TEST_CASE("who waits for staging memory is served in order", "[core]") {
-  CoreWorld world;
-  for (const char* name : kAll) {
-    FakeAgent& agent = world.Join(name, /*wait=*/false);
-    agent.staging_bytes = 1 << 20;  // room for one
-    world.RestartAgent(name);
-  }
-  DeclareSmall(world);
-  REQUIRE_OK(world.StatusOf(StartLoad(world)));
-  std::vector<CallId> calls;
-  for (const char* name : {"x", "y"}) {
-    RegisterPlacementRequest other;
-    other.model = "policy";
-    other.placement = name;
-    other.axes = {{"data", 2}, {"tensor", 1}};
-    other.agents = {"a2", "a3"};
-    other.layout = RowLayout();
-    REQUIRE_OK(world.StatusOf(world.Call(other)));
-  }
-  for (const char* name : kAll) world.Agent(name).votes = false;
-  for (const char* name : {"rollout", "x", "y"}) {
-    SyncRequest sync = SmallSync();
-    sync.destinations = {name};
-    calls.push_back(world.Call(sync));
-  }
-  CHECK(world.UpdatesOf(calls[0]).back().phase == OperationPhase::kExecuting);
-  CHECK(world.UpdatesOf(calls[1]).back().phase == OperationPhase::kPlanning);
-  CHECK(world.UpdatesOf(calls[2]).back().phase == OperationPhase::kPlanning);
-  world.Call(CancelRequest{{}, world.UpdatesOf(calls[0]).back().operation});
-  CHECK(world.UpdatesOf(calls[1]).back().phase == OperationPhase::kExecuting);
-  CHECK(world.UpdatesOf(calls[2]).back().phase == OperationPhase::kPlanning);
 }
 
 }  // namespace

@@ -179,6 +179,8 @@ TEST_CASE("a shard that cuts a quantisation block is warned of by name",
   REQUIRE_OK_AND_ASSIGN(const std::vector<std::string> none,
                         QuantisationWarnings(*model, input.destinations[0]));
   CHECK(none.empty());
+  CHECK_THAT(QuantisationWarnings(input), IsOk());
+  CHECK(*QuantisationWarnings(input) == warnings);
   SECTION("a block of another number of dimensions is refused") {
     model->tensors[0].block = {3};
     CheckRefused(input, kInvalid, {"\"w\"", "[3]", "2 sizes"});

@@ -9,8 +9,10 @@
 
 #include "common/dtype.h"
 #include "common/layout.h"
+#include "common/model.h"
 #include "coordinator/planner/planners.h"
 #include "tests/coordinator/planner/planner_builders.h"
+#include "tests/property/tampering.h"
 #include "tests/support/status_matchers.h"
 
 namespace sluice::coordinator {
@@ -113,6 +115,30 @@ TEST_CASE("placements of one sync take a tensor in types of their own",
   }
   // Into node 1: once for each placement.
   CHECK(BetweenNodes(plan) == 8 * 4 * 2 + 8 * 4 * 4);
+}
+
+TEST_CASE("the validator refuses a bundle of tensors held in two types",
+          "[planner]") {
+  auto model = std::make_shared<ModelSpec>(*OneTensor({8, 4}));
+  model->tensors.push_back(model->tensors[0]);
+  model->tensors.back().name = "x";
+  auto trainer = std::make_shared<Layout>(*SplitOf(-1));
+  trainer->rules.push_back(trainer->rules[0]);
+  trainer->rules[0].pattern = "w";
+  trainer->rules[0].dtype = DType::kBF16;
+  trainer->rules[1].pattern = "x";
+  const ReshardInput input =
+      MakeReshard(model, trainer, MakeMesh("tensor=1", 0), SplitOf(-1),
+                  MakeMesh("tensor=1", 1), MakeTopology({0, 1}));
+  REQUIRE_OK_AND_ASSIGN(TransferPlan plan, PlanReshard(input));
+  CHECK_THAT(ValidateReshard(input, plan), IsOk());
+  REQUIRE(plan.transfers.size() == 2);
+  plan.transfers.resize(1);
+  plan.transfers[0].params.tensors = {{0, 2, 1}};
+  plan.transfers[0].wire_dtype = DType::kF32;
+  ::sluice::testing::Dress(input, plan);
+  CHECK_THAT(ValidateReshard(input, plan),
+             StatusIs(kInternal, "expected UNSPECIFIED"));
 }
 
 TEST_CASE("a bundle has tensors of one type on either side", "[planner]") {

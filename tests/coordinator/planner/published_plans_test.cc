@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "bench/planner/published_cases.h"
 #include "common/convert_plan.h"
@@ -18,6 +20,7 @@ namespace {
 
 using bench::PublishedCase;
 using bench::PublishedCases;
+using ::sluice::testing::StatusIs;
 
 int64_t ElementBytes(const RankLayout& layout, const View& view) {
   return ByteSize(layout.params[static_cast<size_t>(view.param)].dtype);
@@ -73,6 +76,27 @@ TEST_CASE("plans of published layouts are within 5 % of the bound",
     CHECK(certificate.lower_bound_bytes >= NeededBytes(input, 0));
     CHECK(LargestPart(plan, input.topology.num_ranks()) < size_t{1} << 20);
   }
+}
+
+TEST_CASE("TWO_STAGE plans of published layouts are whole", "[planner]") {
+  std::vector<std::string> refused;
+  for (const PublishedCase& published : PublishedCases()) {
+    CAPTURE(published.name);
+    REQUIRE_OK_AND_ASSIGN(ReshardInput input,
+                          bench::MakeReshardInput(published));
+    input.pattern = Pattern::kTwoStage;
+    const auto plan = PlanReshard(input);
+    if (plan.ok()) {
+      CHECK_OK(ValidateReshard(input, *plan));
+    } else {
+      CHECK_THAT(plan, StatusIs(absl::StatusCode::kInvalidArgument,
+                                "cut over axis \"shard\""));
+      refused.push_back(published.name);
+    }
+  }
+  // FSDP shards are no slices that the mapping knows.
+  CHECK(refused == std::vector<std::string>{"llama-405b-fsdp-512-to-128",
+                                            "qwen3-30b-ethernet"});
 }
 
 TEST_CASE("a trainer's bf16 reaches an fp8 engine as fp8", "[planner]") {

@@ -75,6 +75,67 @@ TEST_CASE("a trainer's weights reach an engine with the fewest bytes",
   CHECK(c.num_transfers < 150);
 }
 
+// Trainer ranks 0 to 3 (two stages of two), engine ranks 4 to 7.
+ReshardInput TwoStages() {
+  ReshardInput input = MakeReshard(
+      TinyDecoder(4), TrainerLayout(), MakeMesh("pipe=2,data=1,tensor=2", 0),
+      EngineLayout(), MakeMesh("data=1,tensor=4", 4),
+      MakeTopology({0, 0, 0, 0, 1, 1, 1, 1}));
+  input.pattern = Pattern::kTwoStage;
+  return input;
+}
+
+TEST_CASE("TWO_STAGE pairs ranks by position and relays what several need",
+          "[planner]") {
+  const ReshardInput input = TwoStages();
+  REQUIRE_OK_AND_ASSIGN(const TransferPlan plan, PlanReshard(input));
+  CHECK_THAT(ValidateReshard(input, plan), IsOk());
+  bool relayed = false;
+  for (const Transfer& transfer : plan.transfers) {
+    INFO("rank " << transfer.source.value() << " to "
+                 << transfer.destination.value());
+    // Two engine ranks to each tensor rank of the trainer, of either stage.
+    const int32_t pair = (transfer.destination.value() - 4) / 2;
+    if (transfer.reads_after) {
+      CHECK(transfer.round == 1);
+      CHECK((transfer.source.value() - 4) / 2 == pair);
+      relayed = true;
+    } else {
+      CHECK(transfer.round == 0);
+      CHECK(transfer.source.value() % 2 == pair);
+    }
+  }
+  CHECK(relayed);  // norms: all ranks hold them whole
+  CHECK(plan.certificate.rounds == 2);
+}
+
+TEST_CASE("TWO_STAGE says what its rank mapping cannot do", "[planner]") {
+  SECTION("fewer tensor ranks than the trainer has") {
+    ReshardInput input = TwoStages();
+    input.destinations[0].mesh = MakeMesh("data=4,tensor=1", 4);
+    CHECK_THAT(PlanReshard(input),
+               StatusIs(absl::StatusCode::kInvalidArgument, "tensor"));
+  }
+  SECTION("a replica that the mapping counts on lacks the version") {
+    ReshardInput input =
+        MakeReshard(TinyDecoder(2), TrainerLayout(),
+                    MakeMesh("pipe=1,data=2,tensor=1", 0), EngineLayout(),
+                    MakeMesh("data=2,tensor=1", 2), MakeTopology({0, 0, 1, 1}));
+    input.pattern = Pattern::kTwoStage;
+    CHECK(PlanReshard(input).ok());
+    input.source_replicas = {1};
+    CHECK_THAT(PlanReshard(input),
+               StatusIs(absl::StatusCode::kFailedPrecondition,
+                        "with no rank that holds it"));
+  }
+  SECTION("a pattern of samples") {
+    ReshardInput input = TwoStages();
+    input.pattern = Pattern::kBroadcast;
+    CHECK_THAT(PlanReshard(input),
+               StatusIs(absl::StatusCode::kInvalidArgument, "TWO_STAGE"));
+  }
+}
+
 TEST_CASE("tensors of several layers travel in one bundle", "[planner]") {
   REQUIRE_OK_AND_ASSIGN(const TransferPlan plan,
                         PlanReshard(TrainerToEngine()));

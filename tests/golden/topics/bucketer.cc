@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/golden/ask.h"
@@ -61,7 +63,55 @@ void CheckAllFired(const Json& answer, CaseCheck& check) {
   }
 }
 
+// Group of a callback's operation, or of a collective.
+std::string GroupOf(const Json& item, const Json& ops) {
+  if (item.is_object() && item.contains("group")) return item["group"];
+  const size_t op = item.is_object() ? item.at("callback_of_op").get<size_t>()
+                                     : item.get<size_t>();
+  return absl::StrCat("g", ops.at(op).at("group").get<int64_t>());
+}
+
+// Puts what has no order between groups into an order.
+void SortByGroup(const Json& ops, Json& items) {
+  std::vector<Json> sorted = items;
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [&](const Json& a, const Json& b) {
+                     return GroupOf(a, ops) < GroupOf(b, ops);
+                   });
+  items = sorted;
+}
+
+Json SortedByGroup(const Json& ops, Json answer) {
+  for (Json& event : answer.at("events")) {
+    SortByGroup(ops, event.at("callbacks_fired"));
+    SortByGroup(ops, event.at("collectives"));
+  }
+  SortByGroup(ops, answer.at("callback_order"));
+  for (Json& results : answer.at("results_by_rank")) {
+    std::vector<Json> sorted = results;
+    std::stable_sort(
+        sorted.begin(), sorted.end(), [&](const Json& a, const Json& b) {
+          return GroupOf(a.at("op"), ops) < GroupOf(b.at("op"), ops);
+        });
+    results = sorted;
+  }
+  return answer;
+}
+
 }  // namespace
+
+void CompareBucketerOnAgents(const Json& answer, CaseCheck& check) {
+  if (check.HasBug()) return CheckAllFired(answer, check);
+  const Json& ops = check.golden().at("ops");
+  const Json expected = SortedByGroup(ops, check.golden().at("expect"));
+  const Json found = SortedByGroup(ops, answer);
+  for (const char* member : {"events", "callback_order"}) {
+    check.Equal(absl::StrCat("real agents: ", member), expected.at(member),
+                found.at(member));
+  }
+  CompareResults(expected.at("results_by_rank"), found.at("results_by_rank"),
+                 check);
+}
 
 void CheckBucketer(CaseCheck& check) {
   const std::optional<Json> answer = AnswerToCase("bucketer", check);

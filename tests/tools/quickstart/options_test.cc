@@ -40,6 +40,30 @@ TEST_CASE("axes that are not named have one position", "[tools][quickstart]") {
   CHECK(options.rollout_mesh == "data=1,tensor=5");
 }
 
+TEST_CASE("GPUs are dealt to agents in turn, or all share one",
+          "[tools][quickstart]") {
+  Options options;
+  REQUIRE_OK(options.Complete());
+  CHECK_FALSE(options.GpuOf(5, 3).has_value());
+  options.device = "cuda";
+  REQUIRE_OK(options.Complete());
+  CHECK(options.GpuOf(0, 3) == 0);
+  CHECK(options.GpuOf(5, 3) == 2);
+  CHECK(options.GpuOf(7, 1) == 0);
+  options.device = "cuda:6";
+  REQUIRE_OK(options.Complete());
+  CHECK(options.GpuOf(0, 8) == 6);
+  CHECK(options.GpuOf(5, 8) == 6);
+}
+
+TEST_CASE("a device that is none is refused by name", "[tools][quickstart]") {
+  Options options;
+  options.device =
+      GENERATE("", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:99999999999");
+  CHECK_THAT(options.Complete(),
+             StatusIs(absl::StatusCode::kInvalidArgument, "--device"));
+}
+
 TEST_CASE("what cannot be done is refused by name", "[tools][quickstart]") {
   Options options;
   std::string name;

@@ -255,6 +255,10 @@ class Quickstart(unittest.TestCase):
         self.generate()
         self.run_quickstart("--nodes", "0", expect=2)
         self.run_quickstart("--rollout", "data=4,tensor=4", expect=2)
+        self.run_quickstart("--device", "tpu", expect=2)
+        if not list(pathlib.Path("/dev").glob("nvidia[0-9]*")):
+            result = self.run_quickstart("--device", "cuda", expect=1)
+            self.assertIn("--device cuda", result.stderr)
         pathlib.Path(self.checkpoint, "config.json").write_text("{")
         self.run_quickstart(expect=2)
         self.checkpoint = os.path.join(self.folder, "nowhere")

@@ -49,6 +49,14 @@ TEST_CASE("the JSON has what programs look for", "[tools][quickstart]") {
   CHECK(sync.at("bound_ratio").get<double>() == Approx(2.0));
 }
 
+TEST_CASE("without rates the table has no bounds", "[tools][quickstart]") {
+  Report report = Example();
+  CHECK(PrintTable(report).find("ratio: time over bound") != std::string::npos);
+  report.rates = {};
+  CHECK(PrintTable(report).find("No bounds") != std::string::npos);
+  CHECK(PrintTable(report).find("ratio: time over bound") == std::string::npos);
+}
+
 TEST_CASE("one operation that is not verified spoils the report",
           "[tools][quickstart]") {
   Report report = Example();

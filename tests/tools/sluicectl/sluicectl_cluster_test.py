@@ -80,11 +80,49 @@ class Cluster(unittest.TestCase):
         self.assertTrue(self.ctl("sync", "job", "source",
                                  "target")["plan_reused"])
         self.ctl("verify", "job", "target", "--against", "source")
+        # Ranks paired by position; the plan is one of its own.
+        paired = self.ctl("sync", "job", "source", "target", "--pattern",
+                          "two_stage")
+        self.assertFalse(paired.get("plan_reused", False))
+        self.ctl("verify", "job", "target", "--against", "source")
+        self.assertIn("two_stage", self.ctl("sync", "job", "source", "target",
+                                            "--pattern", "broadcast",
+                                            expect=2))
         text = self.run_ctl("models").stdout
         self.assertIn("data=1,tensor=4", text)
         self.ctl("remove", "job", "target")
         self.ctl("remove", "job", "target", expect=4)
         self.ctl("sync", "job", "source", "target", expect=4)
+
+    def test_the_transport_is_chosen(self):
+        # All on one node; the other node's rank gets it from there.
+        self.place("wire", "source", "vllm", "tensor=1", "--agents", "agent-0")
+        self.place("wire", "target", "vllm", "tensor=1", "--agents", "agent-2")
+        self.ctl("load", "wire", "source", self.checkpoint)
+        sync = ("sync", "wire", "source", "target", "--transport")
+        self.assertNotEqual(self.ctl(*sync, "ucx")["bytes"]["between_nodes"],
+                            "0")
+        # These agents serve memory of the host.
+        refused = self.ctl(*sync, "nccl", expect=5)
+        self.assertIn("NCCL", refused)
+        self.assertIn("agent-0", refused)
+        self.ctl("verify", "wire", "target", "--against", "source")
+
+    def test_a_planned_sync_says_what_it_casts(self):
+        layout = os.path.join(self.folder, "whole.json")
+        pathlib.Path(layout).write_text(json.dumps(
+            {"name": "whole", "replica_axes": ["data"],
+             "rules": [{"pattern": "**", "dtype": "F32"}]}))
+        self.place("cast", "source", "megatron", "pipe=1,data=2,tensor=2")
+        self.place("cast", "target", layout, "data=2")
+        self.ctl("load", "cast", "source", self.checkpoint)
+        plan = self.ctl("plan", "sync", "cast", "source", "target")
+        self.assertEqual(len(plan["casts"]), 1, plan)
+        self.assertEqual(plan["casts"][0]["to"], "DTYPE_F32")
+        shown = self.run_ctl("plan", "sync", "cast", "source", "target").stdout
+        self.assertIn("casts ", shown)
+        self.assertIn(f"{plan['casts'][0]['tensors']} tensors ", shown)
+        self.assertIn("-> F32 at the destination", shown)
 
     def test_bad_requests_are_refused_by_name(self):
         self.assertIn("expert", self.place("bad", "p", "vllm",

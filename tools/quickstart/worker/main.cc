@@ -1,25 +1,34 @@
 // quickstart_worker: a trainer rank, as far as Sluice sees one. It attaches to
-// its agent, lends the memory of its weights, "trains" them and puts rollout
-// samples. It is told what to do by lines of JSON on stdin, and answers each
-// with one on stdout: {"ok": true, ...} or {"ok": false, "error": "..."}. It
-// ends with its stdin.
+// its agent, lends the memory of its weights (of the host, or of a GPU),
+// "trains" them and puts rollout samples. It is told what to do by lines of
+// JSON on stdin, and answers each with one on stdout: {"ok": true, ...} or
+// {"ok": false, "error": "..."}. It ends with its stdin.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdint>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "agent/cuda/cuda_runtime.h"
+#include "agent/cuda/load_cuda_runtime.h"
 #include "client/cpp/worker.h"
 #include "common/convert_tensor.h"
 #include "common/model.h"
+#include "common/program.h"
 #include "common/status_macros.h"
+#include "tools/quickstart/gpu_memory.h"
 #include "tools/quickstart/sample_batch.h"
 #include "tools/quickstart/sign_flip.h"
 
@@ -30,14 +39,36 @@ using Json = nlohmann::json;
 
 class TrainerRank {
  public:
-  explicit TrainerRank(std::unique_ptr<Worker> worker)
-      : worker_(std::move(worker)) {}
+  // `gpu`: where its weights lie; nullopt for the host's memory.
+  static absl::StatusOr<std::unique_ptr<TrainerRank>> Attach(
+      const WorkerOptions& options, std::optional<int> gpu) {
+    auto rank = std::make_unique<TrainerRank>();
+    rank->gpu_ = gpu;
+    if (gpu.has_value()) {
+      SLUICE_ASSIGN_OR_RETURN(rank->cuda_, agent::cuda::LoadCudaRuntime());
+    }
+    SLUICE_ASSIGN_OR_RETURN(rank->worker_, Worker::Attach(options));
+    return rank;
+  }
 
   // {"do": "lend", "model": M, "placement": P} -> {"bytes": N}
   absl::StatusOr<Json> Lend(const Json& command) {
+    const std::string model = command.at("model");
+    const std::string placement = command.at("placement");
+    if (!gpu_.has_value()) {
+      SLUICE_ASSIGN_OR_RETURN(weights_, worker_->Lend(model, placement));
+      return Json{{"bytes", weights_->size()}};
+    }
+    SLUICE_ASSIGN_OR_RETURN(const v1::GetPlacementResponse held,
+                            worker_->GetPlacement(model, placement));
+    // A rank that holds nothing still lends, so that it counts as there.
     SLUICE_ASSIGN_OR_RETURN(
-        weights_, worker_->Lend(command.at("model"), command.at("placement")));
-    return Json{{"bytes", weights_->size()}};
+        gpu_weights_,
+        GpuWeights::Allocate(
+            *cuda_, *gpu_, std::max<int64_t>(1, held.layout().buffer_bytes())));
+    SLUICE_RETURN_IF_ERROR(
+        worker_->LendDevice(model, placement, gpu_weights_->lent()));
+    return Json{{"bytes", gpu_weights_->size()}};
   }
 
   // {"do": "train", "model": M, "placement": P, "step": N} -> {"version": V}:
@@ -45,15 +76,19 @@ class TrainerRank {
   absl::StatusOr<Json> Train(const Json& command) {
     const std::string model = command.at("model");
     const std::string placement = command.at("placement");
-    if (weights_ == nullptr) {
+    if (weights_ == nullptr && gpu_weights_ == nullptr) {
       return absl::FailedPreconditionError("no memory is lent");
     }
     SLUICE_ASSIGN_OR_RETURN(const v1::GetPlacementResponse held,
                             worker_->GetPlacement(model, placement));
     SLUICE_ASSIGN_OR_RETURN(const RankLayout layout, FromProto(held.layout()));
     SLUICE_RETURN_IF_ERROR(worker_->BeginWrite(model, placement));
-    const absl::Status flipped =
-        FlipSigns(layout, weights_->data(), weights_->size());
+    const auto flip = [&layout](std::byte* data, int64_t bytes) {
+      return FlipSigns(layout, data, bytes);
+    };
+    const absl::Status flipped = gpu_weights_ != nullptr
+                                     ? gpu_weights_->Update(flip)
+                                     : flip(weights_->data(), weights_->size());
     // A failed update leaves the bracket open: the copy is torn, as it should
     // be, when this process ends.
     SLUICE_RETURN_IF_ERROR(flipped);
@@ -84,9 +119,25 @@ class TrainerRank {
   }
 
  private:
-  std::unique_ptr<Worker> worker_;
+  std::optional<int> gpu_;
+  // Destroyed last: the agent is told that the worker goes before memory does.
+  std::unique_ptr<agent::cuda::CudaRuntime> cuda_;
+  std::unique_ptr<GpuWeights> gpu_weights_;
   std::shared_ptr<SharedBytes> weights_;
+  std::unique_ptr<Worker> worker_;
 };
+
+// Of "host" or "cuda:N".
+absl::StatusOr<std::optional<int>> ParseDevice(absl::string_view device) {
+  if (device == "host") return std::optional<int>();
+  int number = 0;
+  if (absl::ConsumePrefix(&device, "cuda:") &&
+      absl::SimpleAtoi(device, &number)) {
+    return std::optional<int>(number);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--device: expected \"host\" or \"cuda:N\", found \"", device, "\""));
+}
 
 absl::StatusOr<Json> Obey(TrainerRank& rank, const std::string& line) {
   try {
@@ -109,16 +160,22 @@ void Answer(const absl::StatusOr<Json>& result) {
   std::cout << answer.dump() << std::endl;
 }
 
-int Run(const WorkerOptions& options) {
-  absl::StatusOr<std::unique_ptr<Worker>> worker = Worker::Attach(options);
-  if (!worker.ok()) {
-    Answer(worker.status());
+absl::StatusOr<std::unique_ptr<TrainerRank>> Start(const WorkerOptions& options,
+                                                   const std::string& device) {
+  SLUICE_ASSIGN_OR_RETURN(const std::optional<int> gpu, ParseDevice(device));
+  return TrainerRank::Attach(options, gpu);
+}
+
+int Run(const WorkerOptions& options, const std::string& device) {
+  const absl::StatusOr<std::unique_ptr<TrainerRank>> rank =
+      Start(options, device);
+  if (!rank.ok()) {
+    Answer(rank.status());
     return 1;
   }
-  TrainerRank rank(*std::move(worker));
   Answer(Json::object());
   for (std::string line; std::getline(std::cin, line);) {
-    Answer(Obey(rank, line));
+    Answer(Obey(**rank, line));
   }
   return 0;
 }
@@ -126,13 +183,16 @@ int Run(const WorkerOptions& options) {
 }  // namespace
 }  // namespace sluice::quickstart
 
-int main(int argc, char** argv) {
+SLUICE_PROGRAM(QuickstartWorker) {
   sluice::WorkerOptions options;
   CLI::App app{"A trainer rank of the quickstart, driven by JSON on stdin."};
   app.add_option("--agent-socket", options.agent_socket,
                  "Unix socket of its agent")
       ->required();
   app.add_option("--name", options.name, "Name of this worker")->required();
+  std::string device = "host";
+  app.add_option("--device", device,
+                 "Where its weights lie: \"host\" or \"cuda:N\"");
   CLI11_PARSE(app, argc, argv);
-  return sluice::quickstart::Run(options);
+  return sluice::quickstart::Run(options, device);
 }

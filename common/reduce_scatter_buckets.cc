@@ -1,4 +1,4 @@
-#include "coordinator/planner/reference/reduce_scatter_buckets.h"
+#include "common/reduce_scatter_buckets.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
 
-namespace sluice::coordinator::reference {
+namespace sluice {
 namespace {
 
 constexpr double kBytesPerMib = 1024.0 * 1024.0;
@@ -144,4 +144,4 @@ absl::StatusOr<int64_t> CheckReduceInputs(
   return numel;
 }
 
-}  // namespace sluice::coordinator::reference
+}  // namespace sluice

@@ -1,5 +1,5 @@
-#ifndef SLUICE_COORDINATOR_PLANNER_REFERENCE_REDUCE_SCATTER_BUCKETS_H_
-#define SLUICE_COORDINATOR_PLANNER_REFERENCE_REDUCE_SCATTER_BUCKETS_H_
+#ifndef SLUICE_COMMON_REDUCE_SCATTER_BUCKETS_H_
+#define SLUICE_COMMON_REDUCE_SCATTER_BUCKETS_H_
 
 // When many small reduce-scatters go, and which go together. As fairscale's
 // ReduceScatterBucketer (fairscale/internal/reduce_scatter_bucketer.py), as a
@@ -18,7 +18,7 @@
 #include "absl/types/span.h"
 #include "common/dtype.h"
 
-namespace sluice::coordinator::reference {
+namespace sluice {
 
 struct BucketOptions {
   int32_t world_size = 1;  // members of every group
@@ -120,6 +120,6 @@ absl::StatusOr<int64_t> CheckReduceInputs(
     absl::Span<const std::vector<int64_t>> shapes,
     absl::Span<const DType> dtypes, int32_t world_size);
 
-}  // namespace sluice::coordinator::reference
+}  // namespace sluice
 
-#endif  // SLUICE_COORDINATOR_PLANNER_REFERENCE_REDUCE_SCATTER_BUCKETS_H_
+#endif  // SLUICE_COMMON_REDUCE_SCATTER_BUCKETS_H_

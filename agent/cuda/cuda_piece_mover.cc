@@ -1,0 +1,236 @@
+#include "agent/cuda/cuda_piece_mover.h"
+
+#include <utility>
+
+#include "agent/cuda/piece_ranges.h"
+#include "agent/device/mapped_memory.h"
+#include "agent/executor_interface.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+
+namespace sluice::agent::cuda {
+namespace {
+
+// How a range is moved.
+enum class Way {
+  kHost,    // the GPU has no part in it
+  kDevice,  // the GPU reaches all its places
+  kBounce,  // through pinned memory
+};
+
+MemorySpace SpaceOf(const BoundPlace& place) { return place.memory->space(); }
+
+bool AnyOnDevice(absl::Span<const BoundPlace> places) {
+  for (const BoundPlace& place : places) {
+    if (OnDevice(place)) return true;
+  }
+  return false;
+}
+
+Way WayOfCopy(const PieceRange& range) {
+  if (!OnDevice(*range.source) && !AnyOnDevice(range.destinations)) {
+    return Way::kHost;
+  }
+  bool host = SpaceOf(*range.source) == MemorySpace::kHost;
+  for (const BoundPlace& place : range.destinations) {
+    host |= SpaceOf(place) == MemorySpace::kHost;
+  }
+  return host ? Way::kBounce : Way::kDevice;
+}
+
+Way WayOfSource(const PieceRange& range) {
+  return OnDevice(*range.source) ? Way::kDevice : Way::kHost;
+}
+
+Way WayOfDestinations(const PieceRange& range) {
+  return AnyOnDevice(range.destinations) ? Way::kDevice : Way::kHost;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Workspace>> CudaPieceMover::Take() {
+  {
+    MutexLock lock(mutex_);
+    if (!free_.empty()) {
+      std::unique_ptr<Workspace> workspace = std::move(free_.back());
+      free_.pop_back();
+      return workspace;
+    }
+  }
+  uint32_t blocks = max_blocks_;
+  if (blocks == 0) {
+    SLUICE_ASSIGN_OR_RETURN(const DeviceInfo info, runtime_->Describe(device_));
+    blocks = static_cast<uint32_t>(info.multiprocessors);
+  }
+  SLUICE_ASSIGN_OR_RETURN(Workspace workspace,
+                          Workspace::Create(*runtime_, device_, blocks));
+  return std::make_unique<Workspace>(std::move(workspace));
+}
+
+void CudaPieceMover::Return(std::unique_ptr<Workspace> workspace) {
+  MutexLock lock(mutex_);
+  free_.push_back(std::move(workspace));
+}
+
+template <typename Queue>
+absl::Status CudaPieceMover::Run(const Queue& queue) {
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<PieceCall> call, Begin(queue));
+  return End(std::move(call));
+}
+
+template <typename Queue>
+absl::StatusOr<std::unique_ptr<PieceCall>> CudaPieceMover::Begin(
+    const Queue& queue) {
+  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Workspace> workspace, Take());
+  auto call = std::make_unique<PieceCall>(*runtime_, std::move(workspace));
+  const absl::Status queued = queue(*call);
+  if (queued.ok()) return call;
+  call->workspace().Settle();
+  Return(call->TakeWorkspace());
+  return queued;
+}
+
+absl::Status CudaPieceMover::End(std::unique_ptr<PieceCall> call) {
+  if (call == nullptr) return absl::OkStatus();
+  const absl::Status status = call->Finish();
+  if (!status.ok()) call->workspace().Settle();
+  Return(call->TakeWorkspace());
+  return status;
+}
+
+absl::Status CudaPieceMover::BeginPack(absl::Span<const PieceRange> ranges,
+                                       std::byte* packed,
+                                       std::unique_ptr<PieceCall>& last) {
+  return ForRuns(
+      ranges, WayOfSource,
+      [&](absl::Span<const PieceRange> part, Way way) -> absl::Status {
+        if (way == Way::kHost) return host_.Pack(part, packed);
+        SLUICE_RETURN_IF_ERROR(End(std::move(last)));
+        SLUICE_ASSIGN_OR_RETURN(last, Begin([&](PieceCall& call) {
+                                  return call.Pack(part, packed);
+                                }));
+        return absl::OkStatus();
+      });
+}
+
+absl::Status CudaPieceMover::BeginUnpack(absl::Span<const PieceRange> ranges,
+                                         const std::byte* packed,
+                                         std::unique_ptr<PieceCall>& last) {
+  return ForRuns(
+      ranges, WayOfDestinations,
+      [&](absl::Span<const PieceRange> part, Way way) -> absl::Status {
+        if (way == Way::kHost) return host_.Unpack(part, packed);
+        // Copies of theirs that the host has; digests are the device's.
+        for (PieceRange range : part) {
+          range.digest = nullptr;
+          const absl::Span<const BoundPlace> places = range.destinations;
+          for (size_t i = 0; i < places.size(); ++i) {
+            if (OnDevice(places[i])) continue;
+            range.destinations = places.subspan(i, 1);
+            SLUICE_RETURN_IF_ERROR(host_.Unpack({&range, 1}, packed));
+          }
+        }
+        SLUICE_RETURN_IF_ERROR(End(std::move(last)));
+        SLUICE_ASSIGN_OR_RETURN(last, Begin([&](PieceCall& call) {
+                                  return call.Unpack(part, packed);
+                                }));
+        return absl::OkStatus();
+      });
+}
+
+absl::Status CudaPieceMover::EndAfter(absl::Status begun,
+                                      std::unique_ptr<PieceCall> last) {
+  absl::Status ended = End(std::move(last));
+  return begun.ok() ? ended : begun;
+}
+
+absl::Status CudaPieceMover::Pack(absl::Span<const PieceRange> ranges,
+                                  std::byte* packed) {
+  std::unique_ptr<PieceCall> last;
+  absl::Status begun = BeginPack(ranges, packed, last);
+  return EndAfter(std::move(begun), std::move(last));
+}
+
+absl::Status CudaPieceMover::Unpack(absl::Span<const PieceRange> ranges,
+                                    const std::byte* packed) {
+  std::unique_ptr<PieceCall> last;
+  absl::Status begun = BeginUnpack(ranges, packed, last);
+  return EndAfter(std::move(begun), std::move(last));
+}
+
+void CudaPieceMover::EndLater(absl::Status begun,
+                              std::unique_ptr<PieceCall> last, ThreadPool& lane,
+                              Done done) {
+  if (!begun.ok() || last == nullptr) {
+    std::move(done)(EndAfter(std::move(begun), std::move(last)));
+    return;
+  }
+  lane.Post([this, last = std::move(last), done = std::move(done)]() mutable {
+    absl::Status ended = runtime_->Use(device_);
+    absl::Status moved = End(std::move(last));
+    std::move(done)(ended.ok() ? std::move(moved) : std::move(ended));
+  });
+}
+
+void CudaPieceMover::StartPack(absl::Span<const PieceRange> ranges,
+                               std::byte* packed, Done done) {
+  std::unique_ptr<PieceCall> last;
+  absl::Status begun = BeginPack(ranges, packed, last);
+  EndLater(std::move(begun), std::move(last), packs_, std::move(done));
+}
+
+void CudaPieceMover::StartUnpack(absl::Span<const PieceRange> ranges,
+                                 const std::byte* packed, Done done) {
+  std::unique_ptr<PieceCall> last;
+  absl::Status begun = BeginUnpack(ranges, packed, last);
+  EndLater(std::move(begun), std::move(last), unpacks_, std::move(done));
+}
+
+absl::Status CudaPieceMover::CopyByBounce(absl::Span<const PieceRange> ranges) {
+  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Workspace> workspace, Take());
+  absl::StatusOr<std::byte*> bounce = workspace->Bounce(PackedBytes(ranges));
+  absl::Status moved = bounce.status();
+  if (moved.ok()) {
+    std::vector<PieceRange> parts(ranges.begin(), ranges.end());
+    for (PieceRange& range : parts) range.packed -= ranges[0].packed;
+    moved = Pack(parts, *bounce);
+    for (PieceRange& range : parts) range.digest = nullptr;
+    if (moved.ok()) moved = Unpack(parts, *bounce);
+  }
+  Return(std::move(workspace));
+  return moved;
+}
+
+absl::Status CudaPieceMover::Copy(absl::Span<const PieceRange> ranges) {
+  return ForRuns(ranges, WayOfCopy,
+                 [&](absl::Span<const PieceRange> part, Way way) {
+                   if (way == Way::kHost) return host_.Copy(part);
+                   if (way == Way::kBounce) return CopyByBounce(part);
+                   return Run([&](PieceCall& call) { return call.Copy(part); });
+                 });
+}
+
+absl::Status CudaPieceMover::DigestOf(absl::Span<const PieceRange> ranges) {
+  return ForRuns(
+      ranges, WayOfSource, [&](absl::Span<const PieceRange> part, Way way) {
+        if (way == Way::kHost) return host_.DigestOf(part);
+        return Run([&](PieceCall& call) { return call.DigestOf(part); });
+      });
+}
+
+std::byte* CudaPieceMover::AllocateStaging(int64_t bytes) {
+  if (!runtime_->Use(device_).ok()) return nullptr;
+  const absl::StatusOr<void*> memory = runtime_->AllocatePinned(bytes);
+  if (memory.ok()) return static_cast<std::byte*>(*memory);
+  LogWarn("staging memory is not pinned", {{"status", memory.status()}});
+  return nullptr;
+}
+
+void CudaPieceMover::FreeStaging(std::byte* memory) {
+  const absl::Status freed = runtime_->FreePinned(memory);
+  if (!freed.ok()) LogWarn("staging memory not freed", {{"status", freed}});
+}
+
+}  // namespace sluice::agent::cuda

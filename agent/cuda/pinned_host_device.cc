@@ -1,0 +1,58 @@
+#include "agent/cuda/pinned_host_device.h"
+
+#include <cstddef>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+
+namespace sluice::agent::cuda {
+namespace {
+
+// Pinned already; unpinned before it is unmapped.
+class PinnedArena final : public MappedMemory {
+ public:
+  PinnedArena(CudaRuntime* runtime, int device,
+              std::shared_ptr<MappedMemory> host)
+      : runtime_(runtime), device_(device), host_(std::move(host)) {}
+  PinnedArena(const PinnedArena&) = delete;
+  PinnedArena& operator=(const PinnedArena&) = delete;
+  ~PinnedArena() override {
+    absl::Status status = runtime_->Use(device_);
+    // What is queued may still touch it.
+    if (status.ok()) status = runtime_->SynchronizeDevice();
+    const absl::Status unpinned = runtime_->Unpin(host_->data());
+    if (status.ok()) status = unpinned;
+    if (!status.ok()) LogWarn("memory not unpinned", {{"status", status}});
+  }
+
+  std::byte* data() const override { return host_->data(); }
+  int64_t size() const override { return host_->size(); }
+  MemorySpace space() const override { return MemorySpace::kPinned; }
+  int descriptor() const override { return host_->descriptor(); }
+
+ private:
+  CudaRuntime* const runtime_;
+  const int device_;
+  const std::shared_ptr<MappedMemory> host_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<MappedMemory>> PinnedHostDevice::Allocate(
+    int64_t bytes, absl::string_view label) {
+  SLUICE_ASSIGN_OR_RETURN(auto host, host_.Allocate(bytes, label));
+  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
+  SLUICE_RETURN_IF_ERROR(
+      Annotate(runtime_->Pin(host->data(), host->size()),
+               absl::StrCat("arena \"", label, "\" of the host")));
+  return std::make_shared<PinnedArena>(runtime_, device_, std::move(host));
+}
+
+absl::StatusOr<std::shared_ptr<MappedMemory>> PinnedHostDevice::Adopt(
+    UniqueFd descriptor) {
+  return host_.Adopt(std::move(descriptor));
+}
+
+}  // namespace sluice::agent::cuda

@@ -1,0 +1,271 @@
+#include "agent/nccl/communicator.h"
+
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "common/status_macros.h"
+
+namespace sluice::agent {
+namespace {
+
+// Waiting asks again at once, then ever more seldom: most collectives of
+// buckets end within the first.
+constexpr int kEagerRounds = 64;
+constexpr int kQuickRounds = 1000;
+constexpr absl::Duration kQuickPause = absl::Microseconds(50);
+constexpr absl::Duration kPause = absl::Milliseconds(1);
+
+}  // namespace
+
+Communicator::Communicator(CollectiveMembers members,
+                           std::shared_ptr<const NcclLibrary> library,
+                           NcclDevice& device, const Clock& clock)
+    : members_(std::move(members)),
+      library_(std::move(library)),
+      device_(device),
+      clock_(clock) {}
+
+Communicator::Call::Call(Communicator& communicator)
+    : communicator_(communicator) {
+  MutexLock lock(communicator_.mutex_);
+  if (communicator_.state_ >= State::kEnding) return;
+  begun_ = true;
+  comm_ = communicator_.comm_;
+  ++communicator_.calls_;
+}
+
+Communicator::Call::~Call() {
+  if (!begun_) return;
+  MutexLock lock(communicator_.mutex_);
+  if (--communicator_.calls_ == 0) communicator_.changed_.SignalAll();
+}
+
+Communicator::State Communicator::state() const {
+  MutexLock lock(mutex_);
+  return state_;
+}
+
+absl::Status Communicator::status() const {
+  MutexLock lock(mutex_);
+  return reason_;
+}
+
+std::shared_ptr<GroupControl> Communicator::control() const {
+  MutexLock lock(mutex_);
+  return control_;
+}
+
+bool Communicator::SetControl(const std::shared_ptr<GroupControl>& control) {
+  MutexLock lock(mutex_);
+  if (state_ >= State::kEnding) return false;
+  control_ = control;
+  return true;
+}
+
+absl::Status Communicator::MakeStream() {
+  const Call call(*this);
+  if (!call.begun()) return status();
+  SLUICE_RETURN_IF_ERROR(device_.Use());
+  SLUICE_ASSIGN_OR_RETURN(stream_, device_.NewStream());
+  return absl::OkStatus();
+}
+
+absl::Status Communicator::Init(const NcclUniqueId& id, NcclConfig config,
+                                absl::Time deadline) {
+  {
+    const Call call(*this);
+    if (!call.begun()) return status();
+    SLUICE_RETURN_IF_ERROR(device_.Use());
+    NcclComm comm = nullptr;
+    const NcclResult result = library_->api().CommInitRankConfig(
+        &comm, static_cast<int>(members_.peers.size()), id, members_.self,
+        &config);
+    {
+      MutexLock lock(mutex_);
+      comm_ = comm;
+    }
+    SLUICE_RETURN_IF_ERROR(
+        library_->Check(result, "ncclCommInitRankConfig", comm));
+  }
+  return AwaitAccepted(deadline);
+}
+
+absl::Status Communicator::WarmUp(absl::Time deadline) {
+  return Run(
+      [](const NcclApi& nccl, NcclComm comm, NcclStream& stream) {
+        return nccl.AllReduce(stream.scratch(), stream.scratch(), 1,
+                              NcclDataType::kInt32, NcclRedOp::kSum, comm,
+                              stream.handle());
+      },
+      deadline);
+}
+
+absl::Status Communicator::Run(Issue issue, absl::Time deadline) {
+  {
+    const Call call(*this);
+    if (!call.begun()) return status();
+    SLUICE_RETURN_IF_ERROR(device_.Use());
+    SLUICE_RETURN_IF_ERROR(
+        library_->Check(issue(library_->api(), call.comm(), *stream_),
+                        "NCCL group call", call.comm()));
+  }
+  // Only then is everything on the stream.
+  SLUICE_RETURN_IF_ERROR(AwaitAccepted(deadline));
+  {
+    const Call call(*this);
+    if (!call.begun()) return status();
+    SLUICE_RETURN_IF_ERROR(stream_->Record());
+  }
+  absl::Status failure;
+  SLUICE_RETURN_IF_ERROR(Await(
+      [&] {
+        const Call call(*this);
+        if (!call.begun()) return false;
+        const absl::StatusOr<bool> reached = stream_->Reached();
+        if (!reached.ok()) failure = reached.status();
+        return !reached.ok() || *reached;
+      },
+      deadline, "data"));
+  return failure;
+}
+
+absl::Status Communicator::AwaitAccepted(absl::Time deadline) {
+  absl::Status failure;
+  SLUICE_RETURN_IF_ERROR(Await(
+      [&] {
+        const Call call(*this);
+        if (!call.begun()) return false;
+        NcclResult result = NcclResult::kSuccess;
+        const NcclResult asked =
+            library_->api().CommGetAsyncError(call.comm(), &result);
+        if (asked != NcclResult::kSuccess) result = asked;
+        failure = library_->Check(result, "NCCL", call.comm());
+        return result != NcclResult::kInProgress;
+      },
+      deadline, "NCCL to accept calls"));
+  return failure;
+}
+
+absl::Status Communicator::Await(absl::FunctionRef<bool()> ready,
+                                 absl::Time deadline, absl::string_view what) {
+  for (int round = 0;; ++round) {
+    {
+      MutexLock lock(mutex_);
+      if (state_ >= State::kEnding) return reason_;
+    }
+    if (ready()) return absl::OkStatus();
+    if (clock_.Now() > deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("waited too long for ", what));
+    }
+    if (round < kEagerRounds) {
+      std::this_thread::yield();
+      continue;
+    }
+    MutexLock lock(mutex_);
+    if (state_ >= State::kEnding) return reason_;
+    changed_.WaitFor(mutex_, round < kQuickRounds ? kQuickPause : kPause);
+  }
+}
+
+void Communicator::Wake() {
+  MutexLock lock(mutex_);
+  changed_.SignalAll();
+}
+
+void Communicator::AwaitEnded() {
+  MutexLock lock(mutex_);
+  while (state_ != State::kEnded) changed_.Wait(mutex_);
+}
+
+bool Communicator::SetReady() {
+  MutexLock lock(mutex_);
+  if (state_ != State::kConnecting) return false;
+  state_ = State::kReady;
+  changed_.SignalAll();
+  return true;
+}
+
+absl::Status Communicator::Poll() {
+  const Call call(*this);
+  if (!call.begun() || call.comm() == nullptr) return absl::OkStatus();
+  NcclResult result = NcclResult::kSuccess;
+  const NcclResult asked =
+      library_->api().CommGetAsyncError(call.comm(), &result);
+  if (asked != NcclResult::kSuccess) result = asked;
+  return library_->Check(result, "NCCL", call.comm());
+}
+
+bool Communicator::Claim() {
+  MutexLock lock(mutex_);
+  return !std::exchange(claimed_, true);
+}
+
+bool Communicator::Mark(const absl::Status& reason, absl::Duration allowed) {
+  MutexLock lock(mutex_);
+  if (state_ >= State::kEnding) return false;
+  state_ = State::kEnding;
+  reason_ = Annotate(reason, absl::StrCat("group ", members_.name));
+  end_by_ = clock_.Now() + allowed;
+  changed_.SignalAll();
+  return true;
+}
+
+bool Communicator::Overdue() const {
+  MutexLock lock(mutex_);
+  return state_ == State::kEnding && clock_.Now() > end_by_;
+}
+
+NcclComm Communicator::AwaitCalls(absl::Duration grace) {
+  MutexLock lock(mutex_);
+  const absl::Time limit = clock_.Now() + grace;
+  while (calls_ > 0 && (comm_ == nullptr || clock_.Now() < limit)) {
+    changed_.WaitFor(mutex_, kPause);
+  }
+  return comm_;
+}
+
+void Communicator::Close(bool graceful, absl::Duration grace,
+                         absl::Duration finalize_timeout) {
+  // Of a device that failed there is nothing to keep.
+  (void)device_.Use();
+  const NcclComm comm = AwaitCalls(grace);
+  if (comm != nullptr) {
+    // Results do not matter any more: the handle is gone either way.
+    if (graceful && Finalized(comm, finalize_timeout)) {
+      library_->api().CommDestroy(comm);
+    } else {
+      library_->api().CommAbort(comm);
+    }
+  }
+  std::shared_ptr<GroupControl> control;
+  {
+    MutexLock lock(mutex_);
+    while (calls_ > 0) changed_.Wait(mutex_);
+    comm_ = nullptr;
+    control = std::move(control_);
+  }
+  stream_.reset();
+  if (control != nullptr) control->Leave();
+  control.reset();
+  MutexLock lock(mutex_);
+  state_ = State::kEnded;
+  changed_.SignalAll();
+}
+
+bool Communicator::Finalized(NcclComm comm, absl::Duration timeout) {
+  const NcclApi& nccl = library_->api();
+  NcclResult result = nccl.CommFinalize(comm);
+  const absl::Time limit = clock_.Now() + timeout;
+  while (result == NcclResult::kInProgress && clock_.Now() < limit) {
+    if (nccl.CommGetAsyncError(comm, &result) != NcclResult::kSuccess) {
+      return false;
+    }
+    std::this_thread::sleep_for(absl::ToChronoMicroseconds(kPause));
+  }
+  return result == NcclResult::kSuccess;
+}
+
+}  // namespace sluice::agent

@@ -1,0 +1,138 @@
+#ifndef SLUICE_AGENT_NCCL_COMMUNICATOR_H_
+#define SLUICE_AGENT_NCCL_COMMUNICATOR_H_
+
+// One communicator: NCCL's handle, its stream, and the rules by which several
+// threads come near it. Made and ended by Communicators.
+
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "agent/collective/collective.h"
+#include "agent/nccl/group_control.h"
+#include "agent/nccl/nccl_library.h"
+#include "agent/nccl/stream.h"
+#include "common/clock.h"
+#include "common/mutex.h"
+
+namespace sluice::agent {
+
+// Life:  connecting --1--> ready --2--> ending --3--> ended
+//            \_____________________2______^
+//   1 all members have made it and warmed it
+//   2 it failed, was dropped, or a member is lost: nothing is begun any more
+//   3 NCCL has let go of it: no memory is touched any more
+//
+// Thread-safe. Of calls into the library, one thread makes those that move
+// data; asking for errors and ending may come from others.
+class Communicator {
+ public:
+  enum class State { kConnecting, kReady, kEnding, kEnded };
+
+  Communicator(CollectiveMembers members,
+               std::shared_ptr<const NcclLibrary> library, NcclDevice& device,
+               const Clock& clock);
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  const CollectiveMembers& members() const { return members_; }
+  const NcclLibrary& library() const { return *library_; }
+  State state() const;
+  // Why it ends; OK while it does not.
+  absl::Status status() const;
+
+  // What is asked of the library at once, such as a group call.
+  using Issue =
+      absl::FunctionRef<NcclResult(const NcclApi&, NcclComm, NcclStream&)>;
+
+  // Issues calls, waits until NCCL has accepted them and the stream has run
+  // them. Not to be called by two threads at once.
+  // Errors: status() - it ends; DEADLINE_EXCEEDED; what NCCL says.
+  absl::Status Run(Issue issue, absl::Time deadline);
+
+  // Waits until `ready`, which is asked again after Wake and now and then.
+  // Errors: status() - it ends; DEADLINE_EXCEEDED - naming `what`.
+  absl::Status Await(absl::FunctionRef<bool()> ready, absl::Time deadline,
+                     absl::string_view what);
+  void Wake();
+
+  // Waits until it has ended.
+  void AwaitEnded();
+
+  // The other members; null when it has ended.
+  std::shared_ptr<GroupControl> control() const;
+
+ private:
+  friend class Communicators;
+
+  // A call into the library under way: the handle stays until it is left.
+  class Call {
+   public:
+    explicit Call(Communicator& communicator);
+    ~Call();
+    // False: it ends, nothing may be called.
+    bool begun() const { return begun_; }
+    NcclComm comm() const { return comm_; }
+
+   private:
+    Communicator& communicator_;
+    bool begun_ = false;
+    NcclComm comm_ = nullptr;
+  };
+
+  // For Communicators.
+  // Returns false, and does not take it, when it ends already.
+  bool SetControl(const std::shared_ptr<GroupControl>& control);
+  absl::Status MakeStream();
+  // Makes NCCL's communicator and waits for it.
+  absl::Status Init(const NcclUniqueId& id, NcclConfig config,
+                    absl::Time deadline);
+  // Runs a small collective, so that the first real one finds connections.
+  absl::Status WarmUp(absl::Time deadline);
+  // False when it ends already.
+  bool SetReady();
+  // The asynchronous error, if there is one.
+  absl::Status Poll();
+  // Nothing is begun from now on; its end may take as long as `allowed`. False
+  // when it was ending already.
+  bool Mark(const absl::Status& reason, absl::Duration allowed);
+  // Whether the caller is the one to connect it, which is the first to ask.
+  bool Claim();
+  // After Mark, on a thread of its own: lets go of everything. `graceful`: all
+  // members do the same with nothing under way.
+  void Close(bool graceful, absl::Duration grace,
+             absl::Duration finalize_timeout);
+  // Waits for calls under way, for at most `grace` once there is a handle to
+  // abort them by; returns that.
+  NcclComm AwaitCalls(absl::Duration grace);
+  bool Finalized(NcclComm comm, absl::Duration timeout);
+  // Whether its end takes longer than was allowed.
+  bool Overdue() const;
+
+  absl::Status AwaitAccepted(absl::Time deadline);
+
+  const CollectiveMembers members_;
+  const std::shared_ptr<const NcclLibrary> library_;
+  NcclDevice& device_;
+  const Clock& clock_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kConnecting;
+  absl::Status reason_ ABSL_GUARDED_BY(mutex_);
+  bool claimed_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time end_by_ ABSL_GUARDED_BY(mutex_);
+  int calls_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::shared_ptr<GroupControl> control_ ABSL_GUARDED_BY(mutex_);
+  NcclComm comm_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  // Made before the first call; used inside a Call, freed by Close after the
+  // last one.
+  std::unique_ptr<NcclStream> stream_;
+};
+
+}  // namespace sluice::agent
+
+#endif  // SLUICE_AGENT_NCCL_COMMUNICATOR_H_

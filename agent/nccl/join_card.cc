@@ -1,0 +1,77 @@
+#include "agent/nccl/join_card.h"
+
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "agent/collective/call_header.h"
+#include "agent/nccl/nccl_library.h"
+
+namespace sluice::agent {
+namespace {
+
+// From here on NCCL itself can be told to take several ranks on one device.
+constexpr int kSharesDevices = 23000;
+
+// The host as NCCL tells hosts apart.
+std::string HostOf(const CollectiveMembers& members,
+                   const std::vector<JoinCard>& cards, size_t member) {
+  const std::string& id = cards[member].host_id;
+  if (!id.empty()) return absl::StrCat("NCCL_HOSTID ", id);
+  return absl::StrCat("node ", members.peers[member].node);
+}
+
+}  // namespace
+
+std::string JoinCard::Encode() const {
+  return absl::StrCat(version, "\n", host_id, "\n", bus_id, "\n",
+                      absl::string_view(id.internal, sizeof id.internal));
+}
+
+absl::StatusOr<JoinCard> JoinCard::Decode(absl::string_view bytes) {
+  const std::vector<std::string> fields =
+      absl::StrSplit(bytes, absl::MaxSplits('\n', 3));
+  JoinCard card;
+  if (fields.size() != 4 || fields[3].size() != sizeof card.id.internal ||
+      !absl::SimpleAtoi(fields[0], &card.version)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "no card of a member who joins: ", bytes.size(), " bytes"));
+  }
+  card.host_id = fields[1];
+  card.bus_id = fields[2];
+  std::memcpy(card.id.internal, fields[3].data(), fields[3].size());
+  return card;
+}
+
+absl::Status CheckCards(const CollectiveMembers& members,
+                        const std::vector<JoinCard>& cards) {
+  std::map<std::pair<std::string, std::string>, int> devices;
+  for (size_t m = 0; m < cards.size(); ++m) {
+    const int member = static_cast<int>(m);
+    if (cards[m].version != cards[0].version) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          MemberName(members, 0), " has NCCL ",
+          NcclVersionName(cards[0].version), ", ", MemberName(members, member),
+          " has ", NcclVersionName(cards[m].version),
+          ": give all agents the same library (SLUICE_NCCL_LIBRARY)"));
+    }
+    const std::string host = HostOf(members, cards, m);
+    const auto [first, inserted] =
+        devices.emplace(std::make_pair(host, cards[m].bus_id), member);
+    if (!inserted && cards[m].version < kSharesDevices) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          MemberName(members, first->second), " and ",
+          MemberName(members, member), " share GPU ", cards[m].bus_id, " of ",
+          host,
+          ", which NCCL refuses: give each agent a GPU of its own "
+          "(CUDA_VISIBLE_DEVICES), or, to test over sockets, a NCCL_HOSTID of "
+          "its own"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sluice::agent

@@ -1,0 +1,37 @@
+#ifndef SLUICE_AGENT_NCCL_JOIN_CARD_H_
+#define SLUICE_AGENT_NCCL_JOIN_CARD_H_
+
+// What members tell each other before a communicator is made: what NCCL would
+// find out by hanging, or refuse without naming who.
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "agent/collective/collective.h"
+#include "agent/nccl/nccl_api.h"
+
+namespace sluice::agent {
+
+struct JoinCard {
+  int version = 0;       // of NCCL, as it counts
+  std::string host_id;   // NCCL_HOSTID, where set
+  std::string bus_id;    // of the device
+  NcclUniqueId id = {};  // of member 0; zero from the others
+
+  std::string Encode() const;
+  // Errors: INVALID_ARGUMENT.
+  static absl::StatusOr<JoinCard> Decode(absl::string_view bytes);
+};
+
+// Whether these members can make a communicator; every member comes to the same
+// answer. Errors: FAILED_PRECONDITION - different versions, or two members on
+// one device (names both members, what each has, and what to do).
+absl::Status CheckCards(const CollectiveMembers& members,
+                        const std::vector<JoinCard>& cards);
+
+}  // namespace sluice::agent
+
+#endif  // SLUICE_AGENT_NCCL_JOIN_CARD_H_

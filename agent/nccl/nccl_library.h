@@ -1,0 +1,81 @@
+#ifndef SLUICE_AGENT_NCCL_NCCL_LIBRARY_H_
+#define SLUICE_AGENT_NCCL_NCCL_LIBRARY_H_
+
+// NCCL as it is found on this machine at run time.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "agent/nccl/nccl_api.h"
+
+namespace sluice::agent {
+
+struct NcclLibraryOptions {
+  // The library's file; nothing else is tried then. Empty: libnccl.so.2, first
+  // in `search`, then where the system's loader looks.
+  std::string path;
+  // Folders that may hold libnccl.so.2, or Python's packages (site-packages)
+  // with the wheel nvidia-nccl-cu*.
+  std::vector<std::string> search;
+
+  // SLUICE_NCCL_LIBRARY is the path, SLUICE_NCCL_SEARCH the folders, separated
+  // by colons.
+  static NcclLibraryOptions FromEnvironment();
+};
+
+// An open library. Immutable, thread-safe; stays loaded until the process ends,
+// because NCCL has threads of its own.
+class NcclLibrary {
+ public:
+  // 2.17.0: the first whose configuration can say both that calls must not
+  // block (so that each can be aborted) and how many SMs they may take.
+  static constexpr int kMinimumVersion = 21700;
+
+  // Loads, resolves every needed function and checks the version.
+  // Errors: NOT_FOUND - no such library (names what was tried, and why each was
+  // refused). FAILED_PRECONDITION - too old a version (found, needed), or a
+  // function is missing (named).
+  static absl::StatusOr<std::shared_ptr<const NcclLibrary>> Open(
+      const NcclLibraryOptions& options);
+
+  NcclLibrary(const NcclLibrary&) = delete;
+  NcclLibrary& operator=(const NcclLibrary&) = delete;
+
+  const NcclApi& api() const { return api_; }
+  // The file that was loaded.
+  const std::string& path() const { return path_; }
+  // As NCCL counts: 22809 is 2.28.9.
+  int version() const { return version_; }
+  // "2.28.9".
+  std::string VersionName() const;
+  // What this library has of the functions that are not needed, by name
+  // ("ncclAlltoAll"), in alphabetical order.
+  const std::vector<std::string>& features() const { return features_; }
+
+  // A result as a status: OK for kSuccess and kInProgress. `call` names the
+  // function ("ncclCommInitRankConfig"); `comm` may be null.
+  // kInvalidArgument and kInvalidUsage are FAILED_PRECONDITION, kRemoteError
+  // and kSystemError UNAVAILABLE, the others INTERNAL.
+  absl::Status Check(NcclResult result, absl::string_view call,
+                     NcclComm comm = nullptr) const;
+
+ private:
+  NcclLibrary() = default;
+  absl::Status Resolve(void* handle);
+
+  NcclApi api_ = {};
+  std::string path_;
+  int version_ = 0;
+  std::vector<std::string> features_;
+};
+
+// "2.28.9" of 22809; also of the older way of counting (2708 is 2.7.8).
+std::string NcclVersionName(int version);
+
+}  // namespace sluice::agent
+
+#endif  // SLUICE_AGENT_NCCL_NCCL_LIBRARY_H_

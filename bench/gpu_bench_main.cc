@@ -1,0 +1,5 @@
+#include "bench/gpu_bench.h"
+
+int main(int argc, char** argv) {
+  return sluice::bench::GpuBenchMain(argc, argv);
+}

@@ -1,0 +1,18 @@
+#ifndef SLUICE_TESTS_AGENT_EXECUTOR_RANDOM_PLAN_H_
+#define SLUICE_TESTS_AGENT_EXECUTOR_RANDOM_PLAN_H_
+
+#include <random>
+#include <vector>
+
+#include "tests/agent/executor/mini_cluster.h"
+
+namespace sluice::agent {
+
+// Transfers between random ranks of random boxes, some relayed on, some cast
+// (from and to F64 only if `doubles`).
+std::vector<TestTransfer> RandomPlan(std::mt19937_64& random, int ranks,
+                                     bool doubles = true);
+
+}  // namespace sluice::agent
+
+#endif  // SLUICE_TESTS_AGENT_EXECUTOR_RANDOM_PLAN_H_

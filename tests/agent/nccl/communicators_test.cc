@@ -1,0 +1,250 @@
+// Communicators of two members in one process, by a clock that the test moves.
+
+#include "agent/nccl/communicators.h"
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "agent/nccl/nccl_library.h"
+#include "tests/agent/nccl/control_socket.h"
+#include "tests/fakes/fake_clock.h"
+#include "tests/fakes/nccl/host_stream.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/test_dir.h"
+
+namespace sluice::agent {
+namespace {
+
+using testing::ControlHub;
+using testing::FakeClock;
+using testing::HostNcclDevice;
+using testing::IsOk;
+using testing::SocketControls;
+using testing::StatusIs;
+using testing::TestDir;
+
+CollectiveMembers Members(const std::string& name, int self,
+                          uint64_t incarnation_of_1 = 11) {
+  CollectiveMembers members;
+  members.name = name;
+  members.self = self;
+  for (int m = 0; m < 2; ++m) {
+    Peer peer;
+    peer.rank = Rank(m);
+    peer.name = absl::StrCat("agent-", m);
+    peer.node = absl::StrCat("node-", m);
+    peer.incarnation = Incarnation(m == 0 ? 10 : incarnation_of_1);
+    members.peers.push_back(peer);
+  }
+  return members;
+}
+
+// Two agents, each with its communicators.
+class Rig {
+ public:
+  Rig() {
+    ::setenv("SLUICE_FAKE_NCCL_DEVICE", "each", 1);
+    ::setenv("SLUICE_FAKE_NCCL_DIR", dir_.path().c_str(), 1);
+    ::setenv("SLUICE_FAKE_NCCL_CONTROL", dir_.Write("faults", "").c_str(), 1);
+    auto library = NcclLibrary::Open(
+        {.path = "tests/fakes/nccl/libfake_nccl.so", .search = {}});
+    REQUIRE_OK(library);
+    for (int m = 0; m < 2; ++m) {
+      controls_.push_back(std::make_unique<SocketControls>(
+          dir_.File("hub"), testing::LifeName(Members("", 0).peers[m])));
+      auto made = Communicators::Create(
+          {.library = *library,
+           .device = device_,
+           .controls = *controls_[m],
+           .clock = clock_,
+           .on_stuck =
+               [this](const std::string& what) { stuck_.set_value(what); }},
+          {});
+      REQUIRE_OK(made);
+      agents_.push_back(*std::move(made));
+    }
+  }
+
+  Communicators& agent(int m) { return *agents_[m]; }
+  FakeClock& clock() { return clock_; }
+  void SetFaults(const std::string& faults) { dir_.Write("faults", faults); }
+  std::string AwaitStuck() { return stuck_.get_future().get(); }
+
+  std::shared_ptr<Communicator> Find(int m, const CollectiveMembers& members) {
+    REQUIRE_OK(agent(m).Declare(members));
+    auto found = agent(m).Find(members.Id());
+    REQUIRE_OK(found);
+    return *found;
+  }
+
+  // Both members' communicators of a group, connected.
+  std::vector<std::shared_ptr<Communicator>> Connect(const std::string& name) {
+    std::vector<std::shared_ptr<Communicator>> both;
+    std::vector<std::future<absl::Status>> results;
+    for (int m = 0; m < 2; ++m) both.push_back(Find(m, Members(name, m)));
+    for (int m = 0; m < 2; ++m) {
+      results.push_back(std::async(std::launch::async, [this, m, &both] {
+        return agent(m).Connect(both[m]);
+      }));
+    }
+    for (auto& result : results) REQUIRE_OK(result.get());
+    return both;
+  }
+
+ private:
+  TestDir dir_;
+  ControlHub hub_{dir_.File("hub")};
+  FakeClock clock_;
+  HostNcclDevice device_{"gpu"};
+  std::atomic<bool> told_ = false;
+  std::promise<std::string> stuck_;
+  std::vector<std::unique_ptr<SocketControls>> controls_;
+  std::vector<std::unique_ptr<Communicators>> agents_;
+};
+
+TEST_CASE("only declared groups have communicators", "[nccl]") {
+  Rig rig;
+  const CollectiveMembers members = Members("g", 0);
+  CHECK_THAT(rig.agent(0).Find(members.Id()),
+             StatusIs(absl::StatusCode::kNotFound));
+  CHECK_THAT(rig.agent(0).Declare(Members("g", 2)),
+             StatusIs(absl::StatusCode::kInvalidArgument, "2"));
+  CHECK_OK(rig.agent(0).Declare(members));
+  CHECK_OK(rig.agent(0).Find(members.Id()));
+  // Another incarnation makes it another group.
+  CHECK_THAT(rig.agent(0).Find(Members("g", 0, 12).Id()),
+             StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_CASE("a communicator is made once and used again", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("g");
+  for (int m = 0; m < 2; ++m) {
+    CHECK(both[m]->state() == Communicator::State::kReady);
+    CHECK(rig.Find(m, Members("g", m)) == both[m]);
+    CHECK_OK(rig.agent(m).Connect(both[m]));
+    const auto infos = rig.agent(m).List();
+    REQUIRE(infos.size() == 1);
+    CHECK(infos[0].name == "g");
+    CHECK(infos[0].members == 2);
+    CHECK(infos[0].state == Communicator::State::kReady);
+  }
+}
+
+TEST_CASE("a dropped group ends on both without an abort", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("g");
+  // An abort would hang, and be told of.
+  rig.SetFaults("abort_hang");
+  for (int m = 0; m < 2; ++m) rig.agent(m).Drop(Members("g", m).Id());
+  for (int m = 0; m < 2; ++m) {
+    both[m]->AwaitEnded();
+    CHECK_THAT(both[m]->status(), StatusIs(absl::StatusCode::kCancelled));
+    CHECK_THAT(rig.agent(m).Find(Members("g", m).Id()),
+               StatusIs(absl::StatusCode::kNotFound));
+  }
+}
+
+TEST_CASE("a group that only one drops is aborted there", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("g");
+  rig.agent(0).Drop(Members("g", 0).Id());
+  while (both[0]->state() != Communicator::State::kEnded) {
+    rig.clock().Advance(absl::Milliseconds(10));
+    std::this_thread::yield();
+  }
+  CHECK(both[1]->state() == Communicator::State::kReady);
+}
+
+TEST_CASE("an aborted group ends on both and can be made anew", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("g");
+  rig.agent(0).Abort(both[0], absl::CancelledError("enough"));
+  for (int m = 0; m < 2; ++m) {
+    both[m]->AwaitEnded();
+    CHECK_THAT(both[m]->status(),
+               StatusIs(absl::StatusCode::kCancelled, "enough"));
+  }
+  const auto again = rig.Connect("g");
+  CHECK(again[0] != both[0]);
+  CHECK(again[0]->state() == Communicator::State::kReady);
+}
+
+TEST_CASE("nobody waits longer than the deadline for a member", "[nccl]") {
+  Rig rig;
+  const auto alone = rig.Find(0, Members("g", 0));
+  auto connected = std::async(std::launch::async,
+                              [&] { return rig.agent(0).Connect(alone); });
+  while (connected.wait_for(std::chrono::seconds(0)) !=
+         std::future_status::ready) {
+    rig.clock().Advance(absl::Seconds(1));
+    std::this_thread::yield();
+  }
+  CHECK_THAT(connected.get(),
+             StatusIs(absl::StatusCode::kDeadlineExceeded, "agent-1"));
+}
+
+TEST_CASE("whoever waits for another's making is told of its failure",
+          "[nccl]") {
+  Rig rig;
+  const auto alone = rig.Find(0, Members("g", 0));
+  auto first = std::async(std::launch::async,
+                          [&] { return rig.agent(0).Connect(alone); });
+  auto second = std::async(std::launch::async,
+                           [&] { return rig.agent(0).Connect(alone); });
+  rig.agent(0).Abort(alone, absl::CancelledError("enough"));
+  CHECK_THAT(first.get(), StatusIs(absl::StatusCode::kCancelled));
+  CHECK_THAT(second.get(), StatusIs(absl::StatusCode::kCancelled));
+}
+
+TEST_CASE("an abort that hangs is told of after its time", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("group-of-two");
+  rig.SetFaults("abort_hang@0");
+  rig.agent(0).Abort(both[0], absl::UnavailableError("lost"));
+  both[1]->AwaitEnded();
+  CHECK(both[0]->state() == Communicator::State::kEnding);
+  // Ten seconds, and one for a call under way.
+  rig.clock().Advance(absl::Seconds(12));
+  CHECK_THAT(rig.AwaitStuck(), Catch::Contains("group-of-two"));
+  rig.SetFaults("");
+  both[0]->AwaitEnded();
+}
+
+TEST_CASE("a lost incarnation takes its groups with it", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("g");
+  const CollectiveMembers members = Members("g", 0);
+  rig.agent(0).Retire(Rank(1), Incarnation(11), absl::UnavailableError("lost"));
+  both[0]->AwaitEnded();
+  both[1]->AwaitEnded();
+  CHECK_THAT(both[1]->status(),
+             StatusIs(absl::StatusCode::kUnavailable, "lost"));
+  CHECK_THAT(rig.agent(0).Find(members.Id()),
+             StatusIs(absl::StatusCode::kNotFound));
+  CHECK_THAT(rig.agent(0).Declare(members),
+             StatusIs(absl::StatusCode::kAborted, "agent-1"));
+  CHECK_OK(rig.agent(0).Declare(Members("g", 0, 12)));
+}
+
+TEST_CASE("options are checked", "[nccl]") {
+  CHECK_OK(CommunicatorOptions().Validate());
+  CommunicatorOptions options;
+  options.abort_timeout = absl::ZeroDuration();
+  CHECK_THAT(options.Validate(), StatusIs(absl::StatusCode::kInvalidArgument));
+  options = {};
+  options.max_sms = -1;
+  CHECK_THAT(options.Validate(), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+}  // namespace
+}  // namespace sluice::agent

@@ -1,0 +1,155 @@
+#include "coordinator/core/message_groups.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "common/command.h"
+#include "common/ids.h"
+#include "common/plan.h"
+#include "coordinator/core/operation_types.h"
+#include "tests/support/status_matchers.h"
+
+namespace sluice::coordinator {
+namespace {
+
+using testing::StatusIs;
+using Member = MessageGroup::Member;
+
+constexpr Epoch kEpoch{3};
+
+// Legs between nodes, and one inside a node that must not count.
+PlanPart PartWith(const std::vector<std::pair<int, int>>& legs) {
+  PlanPart part;
+  for (const auto& [from, to] : legs) {
+    Transfer transfer;
+    transfer.link = LinkClass::kBetweenNodes;
+    transfer.source = Rank(from);
+    transfer.destination = Rank(to);
+    transfer.bytes = 8;
+    part.transfers.push_back(transfer);
+  }
+  part.transfers.push_back(part.transfers.front());
+  part.transfers.back().link = LinkClass::kSameNode;
+  part.transfers.back().source = Rank(9);
+  return part;
+}
+
+absl::StatusOr<std::vector<Rank>> Choose(
+    Transport transport, const PlanPart& part, const std::vector<int>& versions,
+    std::vector<std::string> devices = {"a", "b", "c", "d"}) {
+  return ChooseMembers(transport, {&part}, [&](Rank rank) {
+    const auto r = static_cast<size_t>(rank.value());
+    return NcclSeat{absl::StrCat("agent-", r), versions.at(r), devices.at(r)};
+  });
+}
+
+std::vector<Rank> Ranks(const std::vector<int>& ranks) {
+  std::vector<Rank> out;
+  for (const int rank : ranks) out.emplace_back(rank);
+  return out;
+}
+
+TEST_CASE("those whose bytes cross nodes between GPUs are members", "[core]") {
+  const PlanPart part = PartWith({{3, 1}, {1, 0}, {2, 0}});
+  const auto all = Choose(Transport::kAuto, part, {7, 7, 7, 7});
+  REQUIRE_OK(all);
+  CHECK(*all == Ranks({0, 1, 2, 3}));
+  // Rank 2 has no NCCL: what it exchanges goes by UCX.
+  const auto some = Choose(Transport::kAuto, part, {7, 7, 0, 7});
+  REQUIRE_OK(some);
+  CHECK(*some == Ranks({0, 1, 3}));
+  const auto mixed = Choose(Transport::kAuto, part, {7, 7, 7, 8});
+  REQUIRE_OK(mixed);
+  CHECK(mixed->empty());
+  // Ranks 0 and 3 share a GPU.
+  const std::vector<std::string> shared = {"a", "b", "c", "a"};
+  const auto sharing = Choose(Transport::kAuto, part, {7, 7, 7, 7}, shared);
+  REQUIRE_OK(sharing);
+  CHECK(sharing->empty());
+  const auto asked = Choose(Transport::kNccl, part, {7, 7, 7, 7}, shared);
+  REQUIRE_OK(asked);
+  CHECK(*asked == Ranks({0, 1, 2, 3}));
+  // Rank 3 takes no part.
+  const auto others =
+      Choose(Transport::kAuto, PartWith({{1, 0}}), {7, 7, 7, 7}, shared);
+  REQUIRE_OK(others);
+  CHECK(*others == Ranks({0, 1}));
+  const auto none = Choose(Transport::kUcx, part, {7, 7, 7, 7});
+  REQUIRE_OK(none);
+  CHECK(none->empty());
+}
+
+TEST_CASE("NCCL asked for where it cannot be is refused, with names",
+          "[core]") {
+  const PlanPart part = PartWith({{3, 1}, {1, 0}, {2, 0}});
+  CHECK_THAT(Choose(Transport::kNccl, part, {7, 7, 0, 7}),
+             StatusIs(absl::StatusCode::kFailedPrecondition, "agent-2"));
+  const auto mixed = Choose(Transport::kNccl, part, {7, 7, 7, 8});
+  CHECK_THAT(mixed, StatusIs(absl::StatusCode::kFailedPrecondition, "agent-0"));
+  CHECK_THAT(mixed, StatusIs(absl::StatusCode::kFailedPrecondition, "agent-3"));
+  CHECK_OK(Choose(Transport::kNccl, part, {7, 7, 7, 7}));
+}
+
+std::vector<Member> Members(const std::vector<int>& ranks,
+                            uint64_t incarnation = 1) {
+  std::vector<Member> members;
+  for (const int rank : ranks) {
+    members.push_back({Rank(rank), Incarnation(incarnation)});
+  }
+  return members;
+}
+
+TEST_CASE("a group is used again by the same lives, by one at a time",
+          "[core]") {
+  MessageGroups groups;
+  MessageGroup first = groups.Take(kEpoch, Members({0, 1}));
+  MessageGroup second = groups.Take(kEpoch, Members({0, 1}));
+  CHECK(first.name != second.name);
+  const std::string name = first.name;
+  groups.Return(std::move(first), /*well=*/true);
+  CHECK(groups.Take(kEpoch, Members({0, 2})).name != name);
+  CHECK(groups.Take(kEpoch, Members({0, 1}, 2)).name != name);
+  CHECK(groups.Take(kEpoch, Members({0, 1})).name == name);
+  groups.Return(std::move(second), /*well=*/true);
+  groups.Return(groups.Take(kEpoch, Members({4, 5})), /*well=*/false);
+  CHECK(groups.Take(kEpoch, Members({0, 1})).name != second.name);
+}
+
+TEST_CASE("agents meet the segments that they share in one order", "[core]") {
+  std::mt19937_64 random(Catch::rngSeed());
+  MessageGroups groups;
+  std::map<int, std::vector<SegmentNumber>> seen;
+  for (int i = 0; i < 200; ++i) {
+    std::vector<int> ranks = {0, 1, 2, 3, 4, 5};
+    std::shuffle(ranks.begin(), ranks.end(), random);
+    ranks.resize(2 + random() % 4);
+    std::sort(ranks.begin(), ranks.end());
+    const auto numbers = groups.Number(groups.Take(kEpoch, Members(ranks)));
+    REQUIRE(numbers.size() == ranks.size());
+    for (const int rank : ranks) {
+      const SegmentNumber number = numbers.at(Rank(rank));
+      CHECK(number.number == numbers.begin()->second.number);
+      auto& before = seen[rank];
+      CHECK(number.predecessor == (before.empty() ? 0 : before.back().number));
+      CHECK(number.number > number.predecessor);
+      before.push_back(number);
+    }
+  }
+  // A new life begins anew, the others go on.
+  const auto numbers = groups.Number(
+      {"g", {{Rank(0), Incarnation(2)}, {Rank(1), Incarnation(1)}}});
+  CHECK(numbers.at(Rank(0)).predecessor == 0);
+  CHECK(numbers.at(Rank(1)).predecessor == seen[1].back().number);
+  CHECK(groups.Number({}).empty());
+}
+
+}  // namespace
+}  // namespace sluice::coordinator
