@@ -99,6 +99,14 @@ class Rig {
     if (controls_[m] != nullptr) controls_[m]->Leave();
     controls_[m].reset();
   }
+  // Until all have found each other: who ends before that is waited for by who
+  // has not met it.
+  void Meet() {
+    for (int m = 0; m < kMembers; ++m) at(m).Exchange("hello", notes(m).Done());
+    for (int m = 0; m < kMembers; ++m) {
+      CHECK_OK(notes(m).AwaitResults(1)[0]);
+    }
+  }
   GroupControl& at(int m) { return *controls_[m]; }
   Notes& notes(int m) { return *notes_[m]; }
   LocalDirectory& directory() { return directory_; }
@@ -147,12 +155,7 @@ TEST_CASE(
     "nothing; the group is made anew",
     "[nccl][control]") {
   Rig rig;
-  for (int m = 0; m < kMembers; ++m) {
-    rig.at(m).Exchange("hello", rig.notes(m).Done());
-  }
-  for (int m = 0; m < kMembers; ++m) {
-    CHECK_OK(rig.notes(m).AwaitResults(1)[0]);
-  }
+  rig.Meet();
   rig.at(1).Exchange("waits", rig.notes(1).Done());
   rig.at(2).Fail(absl::DataLossError("the GPU melted"));
   for (int m = 0; m < kMembers; ++m) {
@@ -192,12 +195,7 @@ TEST_CASE("who has not come is known while others wait", "[nccl][control]") {
 TEST_CASE("a member that is gone is named to who waits for nothing",
           "[nccl][control]") {
   Rig rig;
-  for (int m = 0; m < kMembers; ++m) {
-    rig.at(m).Exchange("hello", rig.notes(m).Done());
-  }
-  for (int m = 0; m < kMembers; ++m) {
-    CHECK_OK(rig.notes(m).AwaitResults(1)[0]);
-  }
+  rig.Meet();
   rig.directory().SetGone(Rank(1));
   for (const int m : {0, 2}) {
     CHECK_THAT(rig.notes(m).AwaitEnd(),
@@ -207,6 +205,7 @@ TEST_CASE("a member that is gone is named to who waits for nothing",
 
 TEST_CASE("what is too long ends the group", "[nccl][control]") {
   Rig rig;
+  rig.Meet();
   rig.at(0).Exchange(std::string(100'000, 'x'), rig.notes(0).Done());
   for (int m = 0; m < kMembers; ++m) {
     CHECK_THAT(rig.notes(m).AwaitEnd(),
@@ -216,6 +215,7 @@ TEST_CASE("what is too long ends the group", "[nccl][control]") {
 
 TEST_CASE("who has left hears nothing any more", "[nccl][control]") {
   Rig rig;
+  rig.Meet();
   rig.at(0).Exchange("waits", rig.notes(0).Done());
   rig.Leave(0);
   CHECK(rig.notes(0).ends() == 0);
