@@ -229,6 +229,8 @@ void CoreWorld::Register(FakeAgent& agent) {
   event.incarnation = agent.incarnation;
   event.memory_bytes = agent.memory_bytes;
   event.staging_bytes = agent.staging_bytes;
+  event.nccl_version = agent.nccl_version;
+  event.nccl_device = agent.nccl_device;
   Do(event);
 }
 

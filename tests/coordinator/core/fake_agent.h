@@ -73,6 +73,8 @@ class FakeAgent {
   Rank rank = kNoRank;
   int64_t memory_bytes = int64_t{1} << 30;
   int64_t staging_bytes = int64_t{64} << 20;
+  int32_t nccl_version = 0;  // 0: no NCCL
+  std::string nccl_device;
   // Whether the process runs, and whether its network works.
   bool running = true;
   bool connected = false;  // its command stream is open
