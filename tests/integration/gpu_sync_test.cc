@@ -23,6 +23,7 @@
 #include "proto/sluice/v1/worker_service.pb.h"
 #include "tests/fakes/cuda/process_gpu.h"
 #include "tests/integration/checkpoint_rig.h"
+#include "tests/integration/fake_nccl.h"
 #include "tests/integration/gpu_job.h"
 #include "tests/integration/gpu_memory.h"
 #include "tests/integration/test_cluster.h"
@@ -98,6 +99,35 @@ TEST_CASE("the second copy lies in pinned memory of the host where asked for",
     }
     // Of the three agents with GPUs; the copies are current by turns.
     CHECK(job.device_pins() - before == (sync % 2 == 0 ? 3 : 0));
+  }
+}
+
+TEST_CASE("what comes by NCCL lands in either copy, on the GPU or pinned",
+          "[integration][gpu]") {
+  FakeNccl nccl;
+  GpuJob job;
+  REQUIRE_OK(job.Start({.cluster = {.nodes = 2,
+                                    .agents_per_node = 2,
+                                    .gpus = {0, 1, 2, 3},
+                                    .agent_flags = {"--second-copy=pinned"}},
+                        .trainers = {0, 2},
+                        .rows = 512}));
+  for (int sync = 0; sync < 4; ++sync) {
+    CAPTURE(sync);
+    const int before = job.device_pins();
+    REQUIRE_OK_AND_ASSIGN(const uint64_t version, job.WriteNextStep(0));
+    // Nothing that crosses nodes gets there without NCCL.
+    nccl.SetFaults("op_fail");
+    CHECK_FALSE(job.Sync("rollout", v1::TRANSPORT_NCCL).ok());
+    nccl.SetFaults("");
+    REQUIRE_OK(job.Sync("rollout", v1::TRANSPORT_NCCL));
+    for (int agent = 0; agent < 4; ++agent) {
+      CAPTURE(agent);
+      REQUIRE_OK_AND_ASSIGN(const int64_t step,
+                            job.ReadRollout(agent, version));
+      CHECK(step == job.step());
+    }
+    CHECK(job.device_pins() - before == (sync % 2 == 0 ? 4 : 0));
   }
 }
 
