@@ -1,6 +1,9 @@
 // Lent memory and write brackets.
 
 #include <catch2/catch.hpp>
+#include <string>
+#include <variant>
+#include <vector>
 
 #include "tests/agent/core/test_agent.h"
 #include "tests/support/status_matchers.h"
@@ -194,6 +197,32 @@ TEST_CASE("what fills memory of a GPU ends with its worker", "[agent][core]") {
   after.Append(t.agent.Send(AbortCommand{load, absl::AbortedError("")}).all);
   CHECK(IsFreed(after, t.buffer));
   CHECK(t.Held().state == CopyState::kTorn);
+}
+
+TEST_CASE("what is committed into memory that has gone is held by nobody",
+          "[agent][core]") {
+  GpuTrainer t;
+  const OperationId load(20);
+  t.agent.Send(LoadCommand{load, t.src, "/c", absl::Minutes(1)});
+  t.agent.Do(LoadDoneEvent{load, absl::OkStatus(), {}});
+  const Effects gone = t.agent.Do(SessionGoneEvent{t.session});
+  // It has voted: the coordinator decides.
+  CHECK(gone.Told<VoteEvent>().empty());
+  CHECK_FALSE(IsFreed(gone, t.buffer));
+  const Effects committed = t.agent.Send(CommitCommand{load, Version(2)});
+  // In this order: the coordinator takes the answer as a copy that is held.
+  std::vector<std::string> told;
+  for (const SendEvent& sent : committed.Of<SendEvent>()) {
+    if (std::holds_alternative<CommandResult>(sent.event.body)) {
+      told.push_back("answer");
+    } else if (const auto* write = std::get_if<WriteEvent>(&sent.event.body)) {
+      told.push_back(write->kind == WriteEvent::Kind::kTorn ? "torn" : "?");
+    }
+  }
+  CHECK(told == std::vector<std::string>{"answer", "torn"});
+  CHECK(committed.Of<TellVersion>().back().version == Version());
+  CHECK(IsFreed(committed, t.buffer));
+  CHECK(t.Held() == CopyInventory{CopyState::kTorn, Version(), {}, 0});
 }
 
 TEST_CASE("a claim that the coordinator does not take is undone",
