@@ -156,7 +156,6 @@ class AgentHost {
   void Run(agent::CloseStream& order);
   void Run(Reply& order);
   void Run(TellVersion& order);
-  void Run(VoidSegment& order);
 
   absl::Status Prepare(const PrepareExecution& order);
   void DropStream();

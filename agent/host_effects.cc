@@ -73,14 +73,7 @@ void AgentHost::Run(PrepareExecution& order) {
       ExecutionPreparedEvent{order.operation, std::move(status)});
 }
 
-void AgentHost::Run(VoidSegment& order) {
-  if (deps_.lanes != nullptr) deps_.lanes->Void(order.epoch, order.segment);
-}
-
 void AgentHost::Run(StartExecution& order) {
-  if (deps_.lanes != nullptr) {
-    deps_.lanes->Admit(order.operation, order.epoch, order.segment);
-  }
   absl::Status status = executor_->Start(order.operation);
   if (status.ok()) return;
   followups_.push_back(

@@ -54,7 +54,7 @@ class MessageLane {
   // more, after every `done`.
   virtual void Cancel(const absl::Status& reason, Done ended) = 0;
 
-  // Whether it still waits for its turn, or for members that wait for theirs.
+  // Whether it waits for other operations, or for members that do.
   virtual bool Waiting() const = 0;
 };
 
@@ -64,7 +64,8 @@ class MessageLanes {
   virtual ~MessageLanes() = default;
 
   // Opens this agent's end of an operation's lane; its communicator is made
-  // meanwhile. `patience`: how long nothing may move once it is in turn.
+  // meanwhile. `patience`: how long nothing may move while no other operation
+  // is in the way.
   // Errors: FAILED_PRECONDITION - no NCCL here (why). UNAVAILABLE - a member is
   // not known here. INVALID_ARGUMENT - `self` is none.
   virtual absl::StatusOr<std::unique_ptr<MessageLane>> Open(
@@ -74,11 +75,6 @@ class MessageLanes {
   // Packs to and from memory of the GPU.
   virtual PieceMover& mover() = 0;
 
-  // Gives an operation's lane its turn in the order of `epoch`.
-  virtual void Admit(OperationId operation, Epoch epoch,
-                     const SegmentNumber& segment) = 0;
-  // That turn is not taken, unless it is already. Number 0: no effect.
-  virtual void Void(Epoch epoch, const SegmentNumber& segment) = 0;
   // A coordinator of a later epoch took over: ends what there is.
   virtual void Raise(Epoch epoch) = 0;
 };

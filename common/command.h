@@ -69,13 +69,6 @@ struct MessageGroup {
   friend bool operator==(const MessageGroup&, const MessageGroup&) = default;
 };
 
-// Collective work of one agent, in its order in an epoch.
-struct SegmentNumber {
-  uint64_t number = 0;       // from 1; 0: none
-  uint64_t predecessor = 0;  // on the same agent; 0: none
-  friend bool operator==(const SegmentNumber&, const SegmentNumber&) = default;
-};
-
 // --- commands ---------------------------------------------------------------
 
 struct WelcomeCommand {
@@ -116,7 +109,6 @@ struct PrepareCommand {
 };
 struct ExecuteCommand {
   OperationId operation;
-  SegmentNumber segment = {};
 };
 struct CommitCommand {
   OperationId operation;
@@ -125,7 +117,6 @@ struct CommitCommand {
 struct AbortCommand {
   OperationId operation;
   absl::Status reason;
-  SegmentNumber segment = {};  // void, if its Execute has not come
 };
 struct ReleaseCommand {
   OperationId operation;

@@ -49,12 +49,6 @@ void Fill(const LoadCommand& body, Epoch, v1::Command& proto) {
   load.set_directory(body.directory);
   *load.mutable_deadline() = ToProto(body.deadline);
 }
-template <typename Proto>
-void FillSegment(const SegmentNumber& segment, Proto& proto) {
-  if (segment.number == 0) return;
-  proto.mutable_segment()->set_number(segment.number);
-  proto.mutable_segment()->set_predecessor(segment.predecessor);
-}
 void Fill(const PrepareCommand& body, Epoch, v1::Command& proto) {
   v1::PrepareCommand& prepare = *proto.mutable_prepare();
   prepare.set_operation(body.operation.value());
@@ -81,7 +75,6 @@ void Fill(const PrepareCommand& body, Epoch, v1::Command& proto) {
 }
 void Fill(const ExecuteCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_execute()->set_operation(body.operation.value());
-  FillSegment(body.segment, *proto.mutable_execute());
 }
 void Fill(const CommitCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_commit()->set_operation(body.operation.value());
@@ -90,7 +83,6 @@ void Fill(const CommitCommand& body, Epoch, v1::Command& proto) {
 void Fill(const AbortCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_abort()->set_operation(body.operation.value());
   *proto.mutable_abort()->mutable_reason() = ToOutcome(body.reason);
-  FillSegment(body.segment, *proto.mutable_abort());
 }
 void Fill(const ReleaseCommand& body, Epoch, v1::Command& proto) {
   proto.mutable_release()->set_operation(body.operation.value());
@@ -179,15 +171,6 @@ absl::StatusOr<MessageGroup> ParseGroup(const v1::MessageGroup& proto) {
   }
   return group;
 }
-absl::StatusOr<SegmentNumber> ParseSegment(const v1::SegmentNumber& proto) {
-  const bool none = proto.number() == 0 && proto.predecessor() == 0;
-  if (none || proto.number() > proto.predecessor()) {
-    return SegmentNumber{proto.number(), proto.predecessor()};
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("segment: expected a number above its predecessor's, ",
-                   proto.predecessor(), ", found ", proto.number()));
-}
 absl::StatusOr<CommandBody> Parse(const v1::PrepareCommand& proto) {
   PrepareCommand body;
   body.operation = OperationId(proto.operation());
@@ -220,10 +203,7 @@ absl::StatusOr<CommandBody> Parse(const v1::PrepareCommand& proto) {
   return body;
 }
 absl::StatusOr<CommandBody> Parse(const v1::ExecuteCommand& proto) {
-  ExecuteCommand body;
-  body.operation = OperationId(proto.operation());
-  SLUICE_ASSIGN_OR_RETURN(body.segment, ParseSegment(proto.segment()));
-  return body;
+  return ExecuteCommand{OperationId(proto.operation())};
 }
 absl::StatusOr<CommandBody> Parse(const v1::CommitCommand& proto) {
   return CommitCommand{OperationId(proto.operation()),
@@ -233,7 +213,6 @@ absl::StatusOr<CommandBody> Parse(const v1::AbortCommand& proto) {
   AbortCommand body;
   body.operation = OperationId(proto.operation());
   SLUICE_RETURN_IF_ERROR(ParseOutcome(proto.reason(), body.reason));
-  SLUICE_ASSIGN_OR_RETURN(body.segment, ParseSegment(proto.segment()));
   return body;
 }
 absl::StatusOr<CommandBody> Parse(const v1::ReleaseCommand& proto) {

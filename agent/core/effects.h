@@ -81,14 +81,6 @@ struct PrepareExecution {
 };
 struct StartExecution {
   OperationId operation;
-  // Where its messages are in the order of the epoch.
-  Epoch epoch = {};
-  SegmentNumber segment = {};
-};
-// A segment is not carried out, unless it is already.
-struct VoidSegment {
-  Epoch epoch;
-  SegmentNumber segment;
 };
 // Ends it; ExecutionDone follows (once) when nothing touches memory any more.
 struct AbortExecution {
@@ -199,7 +191,7 @@ using Effect =
     std::variant<AllocateBuffer, FreeBuffer, PrepareExecution, StartExecution,
                  AbortExecution, ReleaseExecution, StartLoad, AbortLoad,
                  ReadDigests, ForgetContent, SendEvent, SetPeers, CloseStream,
-                 Reply, TellVersion, VoidSegment>;
+                 Reply, TellVersion>;
 
 }  // namespace sluice::agent
 

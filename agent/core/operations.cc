@@ -159,11 +159,6 @@ void Abort(CoreState& state, Operation& operation, const absl::Status& reason) {
   }
 }
 
-void VoidSegmentOf(CoreState& state, Epoch epoch,
-                   const SegmentNumber& segment) {
-  if (segment.number != 0) state.out.Add(VoidSegment{epoch, segment});
-}
-
 }  // namespace
 
 void OnExecute(CoreState& state, const Command& command,
@@ -174,7 +169,7 @@ void OnExecute(CoreState& state, const Command& command,
   if (operation != nullptr && operation->state == OperationState::kPrepared) {
     operation->state = OperationState::kRunning;
     operation->deadline_at = state.now + operation->deadline;
-    state.out.Add(StartExecution{id, command.epoch, execute.segment});
+    state.out.Add(StartExecution{id});
     AnswerLater(state, command.epoch, command.id);
     return;
   }
@@ -184,7 +179,6 @@ void OnExecute(CoreState& state, const Command& command,
              operation->state != OperationState::kVoted) {
     outcome = WrongState(state, *operation, "executed");
   }
-  if (!outcome.ok()) VoidSegmentOf(state, command.epoch, execute.segment);
   Answer(state, command.epoch, command.id, outcome);
 }
 
@@ -209,15 +203,13 @@ void OnAbort(CoreState& state, const Command& command,
   Answer(state, command.epoch, command.id, absl::OkStatus());
   Operation* operation = state.operations.Find(abort.operation);
   if (operation == nullptr) {
-    VoidSegmentOf(state, command.epoch, abort.segment);
-    state.out.Tell(StoppedEvent{abort.operation});
+      state.out.Tell(StoppedEvent{abort.operation});
     return;
   }
   const absl::Status reason =
       abort.reason.ok() ? absl::AbortedError("aborted by the coordinator")
                         : abort.reason;
   Abort(state, *operation, reason);
-  VoidSegmentOf(state, command.epoch, abort.segment);
 }
 
 void OnRelease(CoreState& state, const Command& command, OperationId id) {

@@ -16,7 +16,7 @@
 namespace sluice::agent {
 namespace {
 
-// Between two looks at what may have broken while it waits for its turn.
+// Between two looks at what may have broken while it waits for its start.
 constexpr absl::Duration kLook = absl::Milliseconds(20);
 // Between two exchanges where nothing could move: more and more.
 constexpr absl::Duration kLeastPause = absl::Microseconds(100);
@@ -24,10 +24,12 @@ constexpr absl::Duration kMostPause = absl::Milliseconds(2);
 
 }  // namespace
 
-int64_t GpuLane::Way::Ready() const {
+int64_t GpuLane::Way::Ready(int64_t bytes) const {
   int64_t ready = moved;
   for (auto it = posted.begin(); it != posted.end() && it->first == ready;
        ++it) {
+    bytes -= it->second.bytes;
+    if (bytes < 0 && ready > moved) break;
     ++ready;
   }
   return ready;
@@ -90,19 +92,12 @@ void GpuLane::Cancel(const absl::Status& reason, Done ended) {
 
 bool GpuLane::Waiting() const {
   MutexLock lock(mutex_);
-  return !met_ && !over_;
+  return waiting_ && !over_;
 }
 
-void GpuLane::Admit(const SegmentTurn& turn) {
+void GpuLane::SetWaiting(bool waiting) {
   MutexLock lock(mutex_);
-  if (over_) {
-    deps_.turns.Leave(turn);
-    return;
-  }
-  turn_ = turn;
-  const absl::Status admitted = deps_.turns.Admit(turn);
-  if (!admitted.ok() && failure_.ok()) failure_ = admitted;
-  changed_.SignalAll();
+  waiting_ = waiting;
 }
 
 void GpuLane::Leave() {
@@ -147,7 +142,7 @@ void GpuLane::Work() {
   }
   {
     MutexLock lock(mutex_);
-    if (turn_.has_value()) deps_.turns.Leave(*turn_);
+    deps_.turns.Leave(deps_.operation);
     if (failure_.ok()) failure_ = status;
     over_ = true;
     changed_.SignalAll();
@@ -198,61 +193,107 @@ absl::Status GpuLane::Broken() const {
 
 absl::Status GpuLane::Carry() {
   SLUICE_RETURN_IF_ERROR(deps_.communicators.Connect(deps_.communicator));
-  SLUICE_RETURN_IF_ERROR(AwaitTurn());
-  return Steps();
+  SLUICE_RETURN_IF_ERROR(AwaitBegin());
+  // Members start when the operations before it let them. Nobody waits for this
+  // one before all are there.
+  SLUICE_RETURN_IF_ERROR(
+      ExchangeWithMembers(deps_.communicator, "", absl::InfiniteFuture())
+          .status());
+  SetWaiting(false);
+  deps_.turns.Enter(deps_.operation);
+  return Segments();
 }
 
-absl::Status GpuLane::AwaitTurn() {
-  SegmentTurn turn;
+absl::Status GpuLane::AwaitBegin() {
   for (;;) {
     SLUICE_RETURN_IF_ERROR(Broken());
     MutexLock lock(mutex_);
-    if (begun_ && turn_.has_value()) {
-      turn = *turn_;
-      break;
-    }
+    if (begun_) return absl::OkStatus();
     changed_.WaitFor(mutex_, kLook);
   }
-  return deps_.turns.Await(turn, deps_.patience, [this] { return Broken(); });
 }
 
-absl::Status GpuLane::Steps() {
-  // Members come when it is their turn, which depends on what runs before.
-  absl::Time deadline = absl::InfiniteFuture();
+absl::Status GpuLane::Segments() {
   absl::Duration pause = kLeastPause;
   for (;;) {
-    SLUICE_ASSIGN_OR_RETURN(
-        const std::vector<std::string> told,
-        ExchangeWithMembers(deps_.communicator, MakeCard().Encode(), deadline));
-    std::vector<LaneCard> cards;
-    for (const std::string& bytes : told) {
-      SLUICE_ASSIGN_OR_RETURN(cards.emplace_back(),
-                              LaneCard::Decode(bytes, num_members_));
-    }
-    {
-      MutexLock lock(mutex_);
-      met_ = true;
-    }
-    const LaneStep step = PlanLaneStep(self_, cards);
+    SLUICE_ASSIGN_OR_RETURN(const LaneStep step, Agree());
     if (step.over) return absl::OkStatus();
-    SLUICE_ASSIGN_OR_RETURN(const bool moved, Move(step));
-    if (moved) {
+    if (step.moved > moved_) {
+      SLUICE_RETURN_IF_ERROR(AwaitTurn(step));
+      if (MovesHere(step)) SLUICE_RETURN_IF_ERROR(Move(step));
+      deps_.turns.End(deps_.operation);
+      moved_ = step.moved;
       pause = kLeastPause;
     } else {
       MutexLock lock(mutex_);
       changed_.WaitFor(mutex_, pause);
       pause = std::min(2 * pause, kMostPause);
     }
-    deadline = deps_.clock.Now() + deps_.patience;
   }
 }
 
-LaneCard GpuLane::MakeCard() const {
+absl::StatusOr<LaneStep> GpuLane::Agree() {
+  bool may_move = false;
+  LaneCard card = MakeCard(may_move);
+  const SegmentTurns::Proposal proposal =
+      deps_.turns.Propose(deps_.operation, may_move);
+  card.count = proposal.count;
+  card.shared = proposal.shared;
+  SLUICE_ASSIGN_OR_RETURN(
+      const std::vector<std::string> told,
+      ExchangeWithMembers(deps_.communicator, card.Encode(),
+                          deps_.clock.Now() + deps_.patience));
+  std::vector<LaneCard> cards;
+  for (const std::string& bytes : told) {
+    SLUICE_ASSIGN_OR_RETURN(cards.emplace_back(),
+                            LaneCard::Decode(bytes, num_members_));
+  }
+  LaneStep step = PlanLaneStep(self_, cards);
+  deps_.turns.Agree(deps_.operation, step.count, MovesHere(step));
+  return step;
+}
+
+absl::Status GpuLane::AwaitTurn(const LaneStep& step) {
+  SetWaiting(true);
+  if (MovesHere(step)) {
+    SLUICE_RETURN_IF_ERROR(
+        deps_.turns.Await(deps_.operation, [this] { return Broken(); }));
+  }
+  if (step.shared) {
+    SLUICE_RETURN_IF_ERROR(
+        ExchangeWithMembers(deps_.communicator, "", absl::InfiniteFuture())
+            .status());
+  }
+  SetWaiting(false);
+  return absl::OkStatus();
+}
+
+bool GpuLane::MovesHere(const LaneStep& step) const {
   MutexLock lock(mutex_);
+  for (size_t m = 0; m < ways_.size(); ++m) {
+    if (step.until[m].sends > ways_[m].sends.moved ||
+        step.until[m].receives > ways_[m].receives.moved) {
+      return true;
+    }
+  }
+  return false;
+}
+
+LaneCard GpuLane::MakeCard(bool& may_move) const {
+  MutexLock lock(mutex_);
+  int64_t ways = 0;
+  for (const Member& member : ways_) {
+    for (const Way* way : {&member.sends, &member.receives}) {
+      if (way->Ready(0) > way->moved) ++ways;
+    }
+  }
+  may_move = ways > 0;
+  const int64_t share = deps_.segment_bytes / std::max<int64_t>(1, ways);
   LaneCard card;
   card.done = AllMovedLocked();
   for (const Member& member : ways_) {
-    card.ready.push_back({member.sends.Ready(), member.receives.Ready()});
+    card.ready.push_back(
+        {member.sends.Ready(share), member.receives.Ready(share)});
   }
   return card;
 }
@@ -276,9 +317,8 @@ GpuLane::Batch GpuLane::TakeBatch(const LaneStep& step) {
   return batch;
 }
 
-absl::StatusOr<bool> GpuLane::Move(const LaneStep& step) {
+absl::Status GpuLane::Move(const LaneStep& step) {
   Batch batch = TakeBatch(step);
-  if (batch.entries.empty()) return false;
   const absl::Status moved = deps_.communicator->Run(
       [&](const NcclApi& nccl, NcclComm comm, NcclStream& stream) {
         NcclResult result = nccl.GroupStart();
@@ -304,7 +344,7 @@ absl::StatusOr<bool> GpuLane::Move(const LaneStep& step) {
       deps_.clock.Now() + deps_.patience);
   if (moved.ok()) {
     Finish(std::move(batch));
-    return true;
+    return absl::OkStatus();
   }
   const absl::Status failure = Annotate(moved, Describe(batch));
   // Answered once nothing touches them any more: Serve.

@@ -3,16 +3,17 @@
 
 // One operation's messages over a communicator: the thread that carries them.
 //
-//   connect -> wait for the operation to start and for its turn -> steps -> end
+//   connect -> wait for the operation to start, here and at all members
+//           -> segments -> end
 //
-// A step is an exchange of cards (lane_step.h) and one group call of NCCL with
-// the sends and receives that they allow.
+// A segment is an exchange of cards (lane_step.h), its turn among those of the
+// agent's other operations (segment_order.h), and one group call of NCCL with
+// the sends and receives that the cards allow.
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -38,14 +39,18 @@ class GpuLane {
  public:
   using Done = MessageLane::Done;
   using Counts = MessageLane::Counts;
-  // All outlive the lane's work (see over); the clock and the turns the lane.
+  // All outlive the lane's work (see over); the clock the lane.
   struct Deps {
+    OperationId operation;
     Communicators& communicators;
     std::shared_ptr<Communicator> communicator;
     SegmentTurns& turns;
     const Clock& clock;
-    // How long nothing may move once it is in turn.
+    // How long nothing may move while no other operation is in the way.
     absl::Duration patience;
+    // What one segment moves to or from an agent, about: how long operations
+    // beside it wait for it.
+    int64_t segment_bytes = 64 << 20;
   };
 
   explicit GpuLane(const Deps& deps);
@@ -63,8 +68,6 @@ class GpuLane {
   void Cancel(const absl::Status& reason, Done ended);
   bool Waiting() const;
 
-  // Once: when its turn is. Ignored when it is over.
-  void Admit(const SegmentTurn& turn);
   // The operation lets go of it: ended, unless all its messages have moved.
   void Leave();
   // Neither the communicator nor the turns are used any more.
@@ -87,8 +90,9 @@ class GpuLane {
     int64_t moved = 0;                  // all before this one
     int64_t total = 0;
 
-    // All before this one are posted or moved.
-    int64_t Ready() const;
+    // All before this one are posted or moved: as many as `bytes` allow, and
+    // at least one if there is one.
+    int64_t Ready(int64_t bytes) const;
   };
   struct Member {
     Way sends, receives;
@@ -107,13 +111,20 @@ class GpuLane {
   void Work();
   // Everything until all has moved.
   absl::Status Carry();
-  absl::Status AwaitTurn();
-  absl::Status Steps();
-  // Moves what the cards allow; returns whether that was anything.
-  absl::StatusOr<bool> Move(const LaneStep& step);
+  absl::Status AwaitBegin();
+  absl::Status Segments();
+  // The next segment: what all members' cards allow.
+  absl::StatusOr<LaneStep> Agree();
+  // Waits until it may run here, and where others may be in the way, until it
+  // may on all members. Who then calls into NCCL meets nobody who waits.
+  absl::Status AwaitTurn(const LaneStep& step);
+  absl::Status Move(const LaneStep& step);
   // Why it cannot go on; OK while it can.
   absl::Status Broken() const;
-  LaneCard MakeCard() const;
+  // Its marks, and whether any is above what has moved.
+  LaneCard MakeCard(bool& may_move) const;
+  bool MovesHere(const LaneStep& step) const;
+  void SetWaiting(bool waiting);
   Batch TakeBatch(const LaneStep& step);
   void Finish(Batch batch);
   // "messages to agent-1 (rank 1); from agent-2 (rank 2)".
@@ -131,14 +142,16 @@ class GpuLane {
   CondVar changed_;
   std::vector<Member> ways_ ABSL_GUARDED_BY(mutex_);  // by member
   bool begun_ ABSL_GUARDED_BY(mutex_) = false;
-  bool met_ ABSL_GUARDED_BY(mutex_) = false;
+  // For other operations, or for members that do.
+  bool waiting_ ABSL_GUARDED_BY(mutex_) = true;
   bool over_ ABSL_GUARDED_BY(mutex_) = false;
   bool leaving_ ABSL_GUARDED_BY(mutex_) = false;
   bool left_ ABSL_GUARDED_BY(mutex_) = false;
   // Of Cancel, then of the lane; OK while neither.
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
-  std::optional<SegmentTurn> turn_ ABSL_GUARDED_BY(mutex_);
   std::vector<Done> ended_ ABSL_GUARDED_BY(mutex_);
+  // Of the thread: messages between all members that have moved.
+  int64_t moved_ = 0;
   // Last: uses the members above.
   std::thread thread_;
 };

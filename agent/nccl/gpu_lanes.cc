@@ -121,7 +121,8 @@ absl::StatusOr<std::unique_ptr<MessageLane>> GpuLanes::Open(
   SLUICE_ASSIGN_OR_RETURN(auto communicator,
                           communicators_->Find(members.Id()));
   auto lane = std::make_shared<GpuLane>(
-      GpuLane::Deps{.communicators = *communicators_,
+      GpuLane::Deps{.operation = operation,
+                    .communicators = *communicators_,
                     .communicator = std::move(communicator),
                     .turns = turns_,
                     .clock = clock_,
@@ -161,29 +162,12 @@ void GpuLanes::UseLocked(uint64_t group) {
   }
 }
 
-void GpuLanes::Admit(OperationId operation, Epoch epoch,
-                     const SegmentNumber& segment) {
-  if (segment.number == 0) return;
-  MutexLock lock(mutex_);
-  const auto lane = lanes_.find(operation);
-  if (lane != lanes_.end()) {
-    lane->second->Admit({epoch, segment});
-  } else {
-    turns_.Leave({epoch, segment});
-  }
-}
-
-void GpuLanes::Void(Epoch epoch, const SegmentNumber& segment) {
-  if (segment.number != 0) turns_.Void({epoch, segment});
-}
-
 void GpuLanes::Raise(Epoch epoch) {
   {
     MutexLock lock(mutex_);
     if (epoch <= epoch_) return;
     epoch_ = epoch;
   }
-  turns_.Raise(epoch);
   CancelAll(absl::AbortedError(
       absl::StrCat("a coordinator of epoch ", epoch.value(), " took over")));
 }

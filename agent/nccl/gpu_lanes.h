@@ -1,9 +1,8 @@
 #ifndef SLUICE_AGENT_NCCL_GPU_LANES_H_
 #define SLUICE_AGENT_NCCL_GPU_LANES_H_
 
-// Messages of operations by NCCL: the lanes of one agent, one at a time in the
-// order that the coordinator has given them, and the communicators that are
-// kept for the next ones.
+// Messages of operations by NCCL: the lanes of one agent, which take turns, and
+// the communicators that are kept for the next ones.
 
 #include <cstdint>
 #include <deque>
@@ -33,7 +32,7 @@ class GpuLanes final : public MessageLanes {
  public:
   // `mover` packs to memory of the GPU; both outlive it.
   GpuLanes(PieceMover& mover, const Clock& clock)
-      : mover_(mover), clock_(clock), turns_(clock) {}
+      : mover_(mover), clock_(clock) {}
   // After Shutdown, where Serve was called.
   ~GpuLanes() override;
 
@@ -51,9 +50,6 @@ class GpuLanes final : public MessageLanes {
       OperationId operation, const MessageGroup& group, Rank self,
       absl::Duration patience) override;
   PieceMover& mover() override { return mover_; }
-  void Admit(OperationId operation, Epoch epoch,
-             const SegmentNumber& segment) override;
-  void Void(Epoch epoch, const SegmentNumber& segment) override;
   void Raise(Epoch epoch) override;
 
  private:

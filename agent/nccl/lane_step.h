@@ -1,11 +1,11 @@
 #ifndef SLUICE_AGENT_NCCL_LANE_STEP_H_
 #define SLUICE_AGENT_NCCL_LANE_STEP_H_
 
-// Which messages of an operation move in one step. Before each step every
-// member tells all others how far it is; from that, each finds the same
-// messages for both of their sides. Only what lies ready at its sender and has
-// a place at its receiver moves: a step waits for nobody's packing, and
-// operations whose messages depend on each other cannot lock up.
+// Which messages of an operation move in one segment. Before each, every member
+// tells all others how far it is; from that, each finds the same messages for
+// both of their sides, and the segment's number. Only what lies ready at its
+// sender and has a place at its receiver moves: a segment waits for nobody's
+// packing, and operations whose messages depend on each other cannot lock up.
 
 #include <cstdint>
 #include <string>
@@ -27,6 +27,10 @@ struct LaneMark {
 struct LaneCard {
   // All its messages have moved.
   bool done = false;
+  // It carries out segments of other operations, too.
+  bool shared = false;
+  // How far it has counted segments (segment_order.h).
+  uint64_t count = 0;
   // By member: messages that are ready, those that have moved among them.
   std::vector<LaneMark> ready;
 
@@ -36,8 +40,14 @@ struct LaneCard {
 };
 
 struct LaneStep {
+  // Its number: above what any member has counted.
+  uint64_t count = 0;
   // By member: messages of `self` that have moved when the step is over.
   std::vector<LaneMark> until;
+  // Messages between all members that have moved when it is over.
+  int64_t moved = 0;
+  // A member may have to carry out other segments before.
+  bool shared = false;
   // All members are done: there is no step any more.
   bool over = false;
 };

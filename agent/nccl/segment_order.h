@@ -1,89 +1,73 @@
 #ifndef SLUICE_AGENT_NCCL_SEGMENT_ORDER_H_
 #define SLUICE_AGENT_NCCL_SEGMENT_ORDER_H_
 
-// In which order one agent carries out segments of collective work. A segment
-// is numbered when it is admitted and names the one before it on each of its
-// agents; so all agents meet the same collectives in the same order, however
-// their commands travel, and a lost command stalls and is named instead of
-// letting two collectives cross.
+// In which order one agent carries out segments of operations, one at a time.
+//
+// A segment is what the members of an operation's group move by one group call.
+// Who calls into NCCL waits there for the other members; so all agents must
+// meet the segments that they share in one order, though each only knows its
+// own. The members agree on it: with every segment each tells how far it has
+// counted, and the segment's number is above all of that. An agent carries out
+// segments as they are numbered, once none that is being agreed upon can still
+// come before. (Totally ordered multicast, after D. Skeen.)
+//
+// Why nobody waits for ever: what keeps a segment waiting is numbered below it,
+// or is yet to be told of by a member that carries out one numbered below it.
 
 #include <compare>
 #include <cstdint>
 #include <map>
-#include <optional>
-#include <ostream>
 
-#include "absl/status/status.h"
 #include "common/ids.h"
 
 namespace sluice::agent {
 
-struct SegmentId {
-  Epoch epoch;
-  uint64_t number = 0;  // increasing in an epoch, from 1
-  friend auto operator<=>(const SegmentId&, const SegmentId&) = default;
+// Unique: an operation has one segment at a time.
+struct SegmentNumber {
+  uint64_t count = 0;
+  OperationId operation;
+  friend auto operator<=>(const SegmentNumber&, const SegmentNumber&) = default;
 };
-std::ostream& operator<<(std::ostream& os, const SegmentId& id);
 
-// Who comes before a segment on an agent; none: it is the agent's first of the
-// epoch.
-using Predecessor = std::optional<uint64_t>;
-
-// A value; not thread-safe. Commands may be repeated and come in any order.
+// A value; not thread-safe. Calls for an operation come in this order:
+//   Enter { Propose Agree Start... End }... Leave
+// and Leave may come at any time after Enter.
 //
-// Invariants: at most one segment runs. A segment starts when its predecessor
-// has ended, or was declared void with all before it ended.
+// Invariants: at most one segment runs; those that run are numbered in order.
 class SegmentOrder {
  public:
-  explicit SegmentOrder(Epoch epoch) : epoch_(epoch) {}
+  // All members of the operation are there and will propose.
+  void Enter(OperationId operation);
 
-  Epoch epoch() const { return epoch_; }
+  // Its next segment is being agreed upon. `may_move`: whether something may
+  // move to or from this agent. Returns what to tell the members.
+  uint64_t Propose(OperationId operation, bool may_move);
 
-  // Takes in a segment of this agent. Known and ended ones are ignored.
-  // Errors: ABORTED - of an older epoch. INVALID_ARGUMENT - of a later one (see
-  // Raise), or not numbered above its predecessor. FAILED_PRECONDITION - its
-  // predecessor has another successor (named).
-  absl::Status Admit(const SegmentId& id, Predecessor predecessor);
+  // It is the one numbered `count`. `moves`: whether it has to run here, which
+  // it has not where it was told that nothing may move.
+  void Agree(OperationId operation, uint64_t count, bool moves);
 
-  // Declares that a segment of this agent is not carried out, whether it was
-  // admitted here or never came. Ignored of one that runs or has ended: that
-  // one ends by End. Errors: as Admit.
-  absl::Status Void(const SegmentId& id, Predecessor predecessor);
+  // Whether the segment runs now.
+  bool Start(OperationId operation);
 
-  // The segment to start now, if any; the caller calls End when it is over.
-  std::optional<SegmentId> Start();
+  // It has ended, or does not run here.
+  void End(OperationId operation);
 
-  // The running segment is over, done or failed.
-  // Errors: FAILED_PRECONDITION - it does not run.
-  absl::Status End(const SegmentId& id);
+  void Leave(OperationId operation);
 
-  // Goes over to a later epoch: forgets all of the old one. Returns the segment
-  // that runs, which the caller ends before it starts any other.
-  // Errors are none: an older or equal epoch changes nothing.
-  std::optional<SegmentId> Raise(Epoch epoch);
-
-  struct Stall {
-    uint64_t missing = 0;  // never admitted here, nor declared void
-    uint64_t waiting = 0;  // for it
-    friend bool operator==(const Stall&, const Stall&) = default;
-  };
-  // What the oldest waiting segment lacks; none while one runs or can start.
-  std::optional<Stall> Stalled() const;
+  // Whether other operations are in the order, too.
+  bool Shared() const { return lanes_.size() > 1; }
 
  private:
-  struct Next {
-    uint64_t number = 0;
-    bool is_void = false;
+  enum class State { kIdle, kProposed, kAgreed, kRunning };
+  struct Lane {
+    State state = State::kIdle;
+    // Proposed: what was told. Agreed: the number.
+    uint64_t count = 0;
   };
-  absl::Status Insert(const SegmentId& id, Predecessor predecessor,
-                      bool is_void);
 
-  Epoch epoch_;
-  // The last one that has ended, with all before it.
-  Predecessor ended_;
-  std::optional<uint64_t> running_;
-  // Those that wait, by their predecessors.
-  std::map<Predecessor, Next> waiting_;
+  uint64_t count_ = 0;
+  std::map<OperationId, Lane> lanes_;
 };
 
 }  // namespace sluice::agent

@@ -1,66 +1,43 @@
 #ifndef SLUICE_AGENT_NCCL_SEGMENT_TURNS_H_
 #define SLUICE_AGENT_NCCL_SEGMENT_TURNS_H_
 
-// SegmentOrder among threads: each waits for the turn of its segment.
+// The order of an agent's segments, for the threads that carry them out.
 
 #include <cstdint>
-#include <optional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "agent/nccl/segment_order.h"
-#include "common/clock.h"
-#include "common/command.h"
 #include "common/ids.h"
 #include "common/mutex.h"
 
 namespace sluice::agent {
 
-// A segment as a command names it.
-struct SegmentTurn {
-  Epoch epoch;
-  SegmentNumber segment;
-
-  SegmentId id() const { return {epoch, segment.number}; }
-  Predecessor predecessor() const {
-    if (segment.predecessor == 0) return std::nullopt;
-    return segment.predecessor;
-  }
-};
-
-// Thread-safe. One turn at a time, over epochs, too.
+// Thread-safe. Its methods are SegmentOrder's.
 class SegmentTurns {
  public:
-  explicit SegmentTurns(const Clock& clock) : clock_(clock), order_(Epoch()) {}
+  void Enter(OperationId operation);
 
-  // Errors: as SegmentOrder::Admit.
-  absl::Status Admit(const SegmentTurn& turn);
+  struct Proposal {
+    uint64_t count = 0;
+    bool shared = false;  // with other operations
+  };
+  Proposal Propose(OperationId operation, bool may_move);
+  void Agree(OperationId operation, uint64_t count, bool moves);
 
-  // Waits for the turn of an admitted segment. `broken` is asked now and then:
-  // it ends the wait with its error.
-  // Errors: those; DEADLINE_EXCEEDED - for longer than `patience`, a segment
-  // that comes before it has not been heard of (named).
-  absl::Status Await(const SegmentTurn& turn, absl::Duration patience,
+  // Waits until the segment that was agreed upon runs. `broken` is asked now
+  // and then: it ends the wait with its error.
+  absl::Status Await(OperationId operation,
                      absl::FunctionRef<absl::Status()> broken);
 
-  // Its turn is over, or not to come. Unknown ones count as void.
-  void Leave(const SegmentTurn& turn);
-
-  // It is not carried out, unless it has been admitted: then who waits for it
-  // leaves.
-  void Void(const SegmentTurn& turn);
-
-  void Raise(Epoch epoch);
+  void End(OperationId operation);
+  void Leave(OperationId operation);
 
  private:
-  const Clock& clock_;
   Mutex mutex_;
   CondVar changed_;
   SegmentOrder order_ ABSL_GUARDED_BY(mutex_);
-  // Whose turn it is, of this epoch or of one before.
-  std::optional<SegmentId> running_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sluice::agent

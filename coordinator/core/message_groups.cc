@@ -82,18 +82,4 @@ void MessageGroups::Return(MessageGroup group, bool well) {
   if (free_.size() > kMaxFree) free_.pop_back();
 }
 
-std::map<Rank, SegmentNumber> MessageGroups::Number(const MessageGroup& group) {
-  std::map<Rank, SegmentNumber> numbers;
-  if (group.members.empty()) return numbers;
-  const uint64_t number = ++segments_;
-  for (const MessageGroup::Member& member : group.members) {
-    Last& last = last_[member.rank];
-    // A new life of the agent knows of none before.
-    const bool goes_on = last.incarnation == member.incarnation;
-    numbers[member.rank] = {number, goes_on ? last.number : 0};
-    last = {member.incarnation, number};
-  }
-  return numbers;
-}
-
 }  // namespace sluice::coordinator

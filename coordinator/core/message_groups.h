@@ -2,12 +2,10 @@
 #define SLUICE_COORDINATOR_CORE_MESSAGE_GROUPS_H_
 
 // Groups of agents whose GPUs exchange messages of operations by NCCL: who
-// belongs to one, which communicators may be used again, and in which order
-// they are used.
+// belongs to one, and which communicators may be used again.
 
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,9 +38,8 @@ absl::StatusOr<std::vector<Rank>> ChooseMembers(
 
 // A value; not thread-safe. One life of a coordinator, that is, one epoch.
 //
-// Invariants: no two operations have a group of the same name and members at a
-// time. Of the segments of an agent's life, each names the one numbered before
-// it; so any two agents meet those that they share in the same order.
+// Invariant: no two operations have a group of the same name and members at a
+// time.
 class MessageGroups {
  public:
   // Returns a group for an operation: one that was used before, if there is
@@ -54,18 +51,9 @@ class MessageGroups {
   // communicators it broke before all of them have heard of it.
   void Return(MessageGroup group, bool well);
 
-  // Numbers a segment of the group's members.
-  std::map<Rank, SegmentNumber> Number(const MessageGroup& group);
-
  private:
   uint64_t names_ = 0;
-  uint64_t segments_ = 0;
   std::deque<MessageGroup> free_;  // last used first
-  struct Last {
-    Incarnation incarnation;
-    uint64_t number = 0;
-  };
-  std::map<Rank, Last> last_;
 };
 
 }  // namespace sluice::coordinator

@@ -47,8 +47,6 @@ struct Participant {
   bool part_sent_again = false;
   int64_t bytes_done = 0;
   PartStats stats;
-  // Of a member of the operation's group, once it was told to execute.
-  SegmentNumber segment;
   // Loads into lent memory: what it held before.
   CopyInventory before;
   // Verifications: what it read.

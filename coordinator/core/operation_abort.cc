@@ -29,7 +29,7 @@ void OperationTracker::Fail(Operation& op, const absl::Status& status) {
   op.phase_deadline = d_.context.now + d_.context.options.abort_timeout;
   for (const Participant& p : op.participants) {
     if (!p.told || p.stopped) continue;
-    d_.agents.Send(p.rank, AbortCommand{op.id, op.failure, p.segment});
+    d_.agents.Send(p.rank, AbortCommand{op.id, op.failure});
     TearLent(op, p);
   }
   AfterStopped(op);

@@ -163,12 +163,8 @@ void OperationTracker::Execute(Operation& op) {
   op.last_progress = d_.context.now;
   // A load runs since it was started.
   if (op.kind != OperationKind::kLoad) {
-    const std::map<Rank, SegmentNumber> segments = groups_.Number(op.group);
-    for (Participant& participant : op.participants) {
-      const auto segment = segments.find(participant.rank);
-      if (segment != segments.end()) participant.segment = segment->second;
-      d_.agents.Send(participant.rank,
-                     ExecuteCommand{op.id, participant.segment});
+    for (const Participant& participant : op.participants) {
+      d_.agents.Send(participant.rank, ExecuteCommand{op.id});
     }
   }
   AfterVote(op);

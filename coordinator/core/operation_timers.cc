@@ -60,34 +60,36 @@ void OperationTracker::TickExecuting(Operation& op) {
   if (op.kind == OperationKind::kLoad || op.kind == OperationKind::kVerify) {
     return;
   }
-  if (WaitsForSegment(op)) op.last_progress = d_.context.now;
   const absl::Duration still = d_.context.now - op.last_progress;
   absl::Duration allowed =
       op.options.progress_timeout + d_.context.options.command_timeout;
-  // Its communicator may have to be made first.
-  if (!op.group.members.empty()) allowed += op.options.wait_deadline;
+  if (!op.group.members.empty()) {
+    // Its communicator may have to be made first.
+    allowed += op.options.wait_deadline + PatienceOfOthers(op);
+  }
   if (still < allowed) return;
   Fail(op, absl::DeadlineExceededError(absl::StrCat(
                "no progress for ", absl::FormatDuration(still),
                "; no vote from agents ", absl::StrJoin(WaitingFor(op), ", "))));
 }
 
-// Whether another operation's messages go before these on one of its agents.
-bool OperationTracker::WaitsForSegment(const Operation& op) const {
+// How long others that take turns with it on an agent may stand still, before
+// they end and let it go on.
+absl::Duration OperationTracker::PatienceOfOthers(const Operation& op) const {
+  absl::Duration patience = absl::ZeroDuration();
   for (const auto& [id, other] : running_) {
-    if (other.get() == &op || other->finished ||
-        other->phase != OperationPhase::kExecuting) {
-      continue;
-    }
-    for (const Participant& p : other->participants) {
-      const Participant* mine = op.Find(p.rank);
-      if (mine != nullptr && p.segment.number != 0 &&
-          p.segment.number < mine->segment.number) {
-        return true;
+    if (other.get() == &op || other->finished) continue;
+    for (const MessageGroup::Member& member : other->group.members) {
+      const bool shared =
+          std::find(op.group.members.begin(), op.group.members.end(), member) !=
+          op.group.members.end();
+      if (shared) {
+        patience = std::max(patience, other->options.progress_timeout);
+        break;
       }
     }
   }
-  return false;
+  return patience;
 }
 
 void OperationTracker::ExtendDeadlines(absl::Duration gap) {

@@ -218,7 +218,7 @@ class OperationTracker {
   // operation_timers.cc
   void TickOperation(Operation& op);
   void TickExecuting(Operation& op);
-  bool WaitsForSegment(const Operation& op) const;
+  absl::Duration PatienceOfOthers(const Operation& op) const;
 
   // operation_recovery.cc
   void ReconcileRunning(Rank rank, const InventoryEvent& inventory);

@@ -79,9 +79,9 @@ std::vector<CommandBody> AllCommands() {
                             std::string("\0\xFF", 2), "/tmp/b.sock"}}},
           LoadCommand{OperationId(1), kRef, "/ckpt", absl::Seconds(60)},
           Prepare(),
-          ExecuteCommand{OperationId(2), {7, 5}},
+          ExecuteCommand{OperationId(2)},
           CommitCommand{OperationId(3), Version(7)},
-          AbortCommand{OperationId(4), absl::CancelledError("asked"), {7, 5}},
+          AbortCommand{OperationId(4), absl::CancelledError("asked")},
           ReleaseCommand{OperationId(5)},
           ReadDigestsCommand{
               OperationId(6), kRef, Version(9), {DType::kBF16, DType::kF32}},
@@ -223,10 +223,6 @@ TEST_CASE("a malformed command is refused by its id", "[convert]") {
   }
   SECTION("a group's member below rank 0") {
     proto.mutable_prepare()->mutable_group()->mutable_members(0)->set_rank(-1);
-  }
-  SECTION("a segment that is not above its predecessor") {
-    proto.mutable_execute()->mutable_segment()->set_number(4);
-    proto.mutable_execute()->mutable_segment()->set_predecessor(4);
   }
   SECTION("a status code out of range") {
     proto.mutable_abort()->mutable_reason()->set_code(17);

@@ -89,7 +89,6 @@ class SimAgent : public AgentEnd {
   }
   void Run(const agent::ForgetContent&) {}
   void Run(const agent::SetPeers&) {}
-  void Run(const agent::VoidSegment&) {}
   void Run(const agent::SendEvent& order);
   void Run(const agent::CloseStream& order);
   void Run(const agent::Reply& order);

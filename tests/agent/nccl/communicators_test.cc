@@ -2,93 +2,37 @@
 
 #include "agent/nccl/communicators.h"
 
-#include <atomic>
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <future>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "agent/nccl/nccl_library.h"
-#include "tests/agent/nccl/control_socket.h"
-#include "tests/fakes/fake_clock.h"
-#include "tests/fakes/nccl/host_stream.h"
+#include "tests/agent/nccl/communicator_rig.h"
 #include "tests/support/status_matchers.h"
-#include "tests/support/test_dir.h"
 
 namespace sluice::agent {
 namespace {
 
-using testing::ControlHub;
-using testing::FakeClock;
-using testing::HostNcclDevice;
 using testing::IsOk;
-using testing::SocketControls;
 using testing::StatusIs;
-using testing::TestDir;
 
 CollectiveMembers Members(const std::string& name, int self,
                           uint64_t incarnation_of_1 = 11) {
-  CollectiveMembers members;
-  members.name = name;
-  members.self = self;
-  for (int m = 0; m < 2; ++m) {
-    Peer peer;
-    peer.rank = Rank(m);
-    peer.name = absl::StrCat("agent-", m);
-    peer.node = absl::StrCat("node-", m);
-    peer.incarnation = Incarnation(m == 0 ? 10 : incarnation_of_1);
-    members.peers.push_back(peer);
-  }
+  CollectiveMembers members = testing::RigMembers(name, {0, 1}, self);
+  members.peers[1].incarnation = Incarnation(incarnation_of_1);
   return members;
 }
 
-// Two agents, each with its communicators.
-class Rig {
+class Rig : public testing::CommunicatorRig {
  public:
-  Rig() {
-    ::setenv("SLUICE_FAKE_NCCL_DEVICE", "each", 1);
-    ::setenv("SLUICE_FAKE_NCCL_DIR", dir_.path().c_str(), 1);
-    ::setenv("SLUICE_FAKE_NCCL_CONTROL", dir_.Write("faults", "").c_str(), 1);
-    auto library = NcclLibrary::Open(
-        {.path = "tests/fakes/nccl/libfake_nccl.so", .search = {}});
-    REQUIRE_OK(library);
-    for (int m = 0; m < 2; ++m) {
-      controls_.push_back(std::make_unique<SocketControls>(
-          dir_.File("hub"), testing::LifeName(Members("", 0).peers[m])));
-      auto made = Communicators::Create(
-          {.library = *library,
-           .device = device_,
-           .controls = *controls_[m],
-           .clock = clock_,
-           .on_stuck =
-               [this](const std::string& what) { stuck_.set_value(what); }},
-          {});
-      REQUIRE_OK(made);
-      agents_.push_back(*std::move(made));
-    }
-  }
-
-  Communicators& agent(int m) { return *agents_[m]; }
-  FakeClock& clock() { return clock_; }
-  void SetFaults(const std::string& faults) { dir_.Write("faults", faults); }
-  std::string AwaitStuck() { return stuck_.get_future().get(); }
-
-  std::shared_ptr<Communicator> Find(int m, const CollectiveMembers& members) {
-    REQUIRE_OK(agent(m).Declare(members));
-    auto found = agent(m).Find(members.Id());
-    REQUIRE_OK(found);
-    return *found;
-  }
+  Rig() : CommunicatorRig(2) {}
 
   // Both members' communicators of a group, connected.
-  std::vector<std::shared_ptr<Communicator>> Connect(const std::string& name) {
-    std::vector<std::shared_ptr<Communicator>> both;
+  std::vector<Shared> Connect(const std::string& name) {
+    std::vector<Shared> both;
     std::vector<std::future<absl::Status>> results;
     for (int m = 0; m < 2; ++m) both.push_back(Find(m, Members(name, m)));
     for (int m = 0; m < 2; ++m) {
@@ -99,16 +43,6 @@ class Rig {
     for (auto& result : results) REQUIRE_OK(result.get());
     return both;
   }
-
- private:
-  TestDir dir_;
-  ControlHub hub_{dir_.File("hub")};
-  FakeClock clock_;
-  HostNcclDevice device_{"gpu"};
-  std::atomic<bool> told_ = false;
-  std::promise<std::string> stuck_;
-  std::vector<std::unique_ptr<SocketControls>> controls_;
-  std::vector<std::unique_ptr<Communicators>> agents_;
 };
 
 TEST_CASE("only declared groups have communicators", "[nccl]") {

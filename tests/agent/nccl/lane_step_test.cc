@@ -13,10 +13,15 @@ namespace {
 using testing::StatusIs;
 
 TEST_CASE("a card survives its encoding, and nothing else is one", "[nccl]") {
-  const LaneCard card{.done = true, .ready = {{0, 0}, {3, 1}, {1 << 20, 7}}};
+  const LaneCard card{.done = true,
+                      .shared = true,
+                      .count = 1ull << 40,
+                      .ready = {{0, 0}, {3, 1}, {1 << 20, 7}}};
   REQUIRE_OK_AND_ASSIGN(const LaneCard back,
                         LaneCard::Decode(card.Encode(), 3));
   CHECK(back.done);
+  CHECK(back.shared);
+  CHECK(back.count == card.count);
   CHECK(back.ready == card.ready);
   CHECK_THAT(LaneCard::Decode(card.Encode(), 2),
              StatusIs(absl::StatusCode::kInvalidArgument));
@@ -32,11 +37,26 @@ TEST_CASE("only what is ready on both sides moves", "[nccl]") {
   cards[1].ready = {{1, 2}, {0, 0}};
   CHECK(PlanLaneStep(0, cards).until[1] == LaneMark{2, 0});
   CHECK(PlanLaneStep(1, cards).until[0] == LaneMark{0, 2});
+  CHECK(PlanLaneStep(0, cards).moved == 2);
+  CHECK(PlanLaneStep(1, cards).moved == 2);
   CHECK_FALSE(PlanLaneStep(0, cards).over);
   cards[0].done = true;
   CHECK_FALSE(PlanLaneStep(1, cards).over);
   cards[1].done = true;
   CHECK(PlanLaneStep(1, cards).over);
+}
+
+TEST_CASE("a step's number is above what any member has counted", "[nccl]") {
+  std::vector<LaneCard> cards(3);
+  for (LaneCard& card : cards) card.ready.resize(3);
+  cards[1].count = 9;
+  cards[2].count = 4;
+  for (int self = 0; self < 3; ++self) {
+    CHECK(PlanLaneStep(self, cards).count == 10);
+    CHECK_FALSE(PlanLaneStep(self, cards).shared);
+  }
+  cards[2].shared = true;
+  CHECK(PlanLaneStep(0, cards).shared);
 }
 
 // Members whose messages become ready in any order.

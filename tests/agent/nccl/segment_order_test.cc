@@ -2,245 +2,200 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <map>
-#include <optional>
+#include <cstdint>
+#include <functional>
 #include <random>
-#include <set>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "common/ids.h"
-#include "tests/support/status_matchers.h"
 
 namespace sluice::agent {
 namespace {
 
-using testing::IsOk;
-using testing::StatusIs;
+constexpr OperationId kA{1};
+constexpr OperationId kB{2};
 
-constexpr Epoch kEpoch{7};
-
-SegmentId Id(uint64_t number) { return {kEpoch, number}; }
-
-TEST_CASE("segments start one after the other, however they come", "[nccl]") {
-  SegmentOrder order(kEpoch);
-  CHECK_OK(order.Admit(Id(5), 2));
-  CHECK(order.Start() == std::nullopt);
-  CHECK(order.Stalled() == SegmentOrder::Stall{.missing = 2, .waiting = 5});
-  CHECK_OK(order.Admit(Id(2), std::nullopt));
-  CHECK(order.Start() == Id(2));
-  CHECK(order.Start() == std::nullopt);
-  CHECK(order.Stalled() == std::nullopt);
-  CHECK_THAT(order.End(Id(5)),
-             StatusIs(absl::StatusCode::kFailedPrecondition, "5"));
-  CHECK_OK(order.End(Id(2)));
-  CHECK(order.Start() == Id(5));
+TEST_CASE("segments run one at a time, as they are numbered", "[nccl]") {
+  SegmentOrder order;
+  order.Enter(kA);
+  CHECK_FALSE(order.Shared());
+  order.Enter(kB);
+  CHECK(order.Shared());
+  CHECK(order.Propose(kA, true) == 0);
+  CHECK(order.Propose(kB, true) == 0);
+  order.Agree(kA, 7, true);
+  // B may yet be numbered 1.
+  CHECK_FALSE(order.Start(kA));
+  order.Agree(kB, 3, true);
+  CHECK_FALSE(order.Start(kA));
+  CHECK(order.Start(kB));
+  CHECK(order.Start(kB));
+  CHECK_FALSE(order.Start(kA));
+  order.End(kB);
+  CHECK_FALSE(order.Start(kB));
+  // What is told from now on comes after A's.
+  CHECK(order.Propose(kB, true) == 7);
+  CHECK(order.Start(kA));
 }
 
-TEST_CASE("repeated commands change nothing", "[nccl]") {
-  SegmentOrder order(kEpoch);
-  for (int i = 0; i < 2; ++i) CHECK_OK(order.Admit(Id(1), std::nullopt));
-  CHECK(order.Start() == Id(1));
-  CHECK_OK(order.Admit(Id(1), std::nullopt));
-  CHECK_OK(order.End(Id(1)));
-  CHECK_OK(order.Admit(Id(1), std::nullopt));
-  CHECK_OK(order.Void(Id(1), std::nullopt));
-  CHECK(order.Start() == std::nullopt);
-  CHECK(order.Stalled() == std::nullopt);
+TEST_CASE(
+    "of two with one number the operation that is numbered lower is first",
+    "[nccl]") {
+  SegmentOrder order;
+  for (const OperationId id : {kA, kB}) {
+    order.Enter(id);
+    order.Propose(id, true);
+  }
+  order.Agree(kB, 1, true);
+  CHECK_FALSE(order.Start(kB));
+  order.Agree(kA, 1, true);
+  CHECK_FALSE(order.Start(kB));
+  CHECK(order.Start(kA));
 }
 
-TEST_CASE("a void segment is passed, but not what came before it", "[nccl]") {
-  SegmentOrder order(kEpoch);
-  CHECK_OK(order.Admit(Id(1), std::nullopt));
-  CHECK_OK(order.Admit(Id(3), 2));
-  CHECK(order.Start() == Id(1));
-  // Its own command was lost; 1 still runs.
-  CHECK_OK(order.Void(Id(2), 1));
-  CHECK(order.Start() == std::nullopt);
-  CHECK_OK(order.End(Id(1)));
-  CHECK(order.Start() == Id(3));
+TEST_CASE("nobody waits for what has nothing to move here, or has left",
+          "[nccl]") {
+  SegmentOrder order;
+  for (const OperationId id : {kA, kB}) {
+    order.Enter(id);
+    order.Propose(id, id == kA);
+  }
+  order.Agree(kA, 5, true);
+  SECTION("it said so") {}
+  SECTION("it was found so") {
+    order.Propose(kB, true);
+    order.Agree(kB, 2, false);
+  }
+  SECTION("it has left") {
+    order.Leave(kB);
+    CHECK_FALSE(order.Shared());
+  }
+  CHECK(order.Start(kA));
 }
 
-TEST_CASE("what cannot be is refused", "[nccl]") {
-  SegmentOrder order(kEpoch);
-  CHECK_OK(order.Admit(Id(4), 2));
-  // Of one epoch behind, of one ahead, before itself, of nobody.
-  CHECK_THAT(order.Admit({Epoch(6), 9}, 4),
-             StatusIs(absl::StatusCode::kAborted, "9"));
-  CHECK_THAT(order.Admit({Epoch(8), 9}, 4),
-             StatusIs(absl::StatusCode::kInvalidArgument, "9"));
-  CHECK_THAT(order.Admit(Id(9), 9),
-             StatusIs(absl::StatusCode::kInvalidArgument, "9"));
-  // Two after one.
-  CHECK_THAT(order.Admit(Id(5), 2),
-             StatusIs(absl::StatusCode::kFailedPrecondition, "segment 4"));
-  CHECK_OK(order.Admit(Id(2), std::nullopt));
-  CHECK(order.Start() == Id(2));
-  CHECK_THAT(order.Admit(Id(3), std::nullopt),
-             StatusIs(absl::StatusCode::kFailedPrecondition, "segment 3"));
-}
-
-TEST_CASE("a later epoch ends the old one", "[nccl]") {
-  SegmentOrder order(kEpoch);
-  CHECK_OK(order.Admit(Id(1), std::nullopt));
-  CHECK_OK(order.Admit(Id(2), 1));
-  CHECK(order.Start() == Id(1));
-  CHECK(order.Raise(kEpoch) == std::nullopt);
-  CHECK(order.Raise(Epoch(8)) == Id(1));
-  CHECK(order.Start() == std::nullopt);
-  CHECK_THAT(order.Admit(Id(3), 2), StatusIs(absl::StatusCode::kAborted));
-  CHECK_OK(order.Admit({Epoch(8), 1}, std::nullopt));
-  CHECK(order.Start() == SegmentId{Epoch(8), 1});
-}
-
-// A coordinator that numbers segments over sets of agents, agents that carry
-// them out; a segment ends when all its agents have started it, as a collective
-// does.
+// Agents that carry out segments of operations, each among some of them. Who
+// starts a segment stands still until all whom it moves have, as NCCL does.
+// What agents tell each other arrives at any time.
 class Cluster {
  public:
-  struct Command {
-    int agent = 0;
-    uint64_t segment = 0;
-    Predecessor predecessor;
-  };
-
-  explicit Cluster(int agents)
-      : orders_(agents, SegmentOrder(kEpoch)), last_(agents) {}
-
-  // Commands of a new segment, one for each of its agents.
-  std::vector<Command> Number(const std::set<int>& agents) {
-    const uint64_t number = ++count_;
-    members_[number] = agents;
-    std::vector<Command> commands;
-    for (const int agent : agents) {
-      commands.push_back({agent, number, last_[agent]});
-      last_[agent] = number;
+  Cluster(int agents, int operations, int segments, std::mt19937_64& random)
+      : random_(random), orders_(static_cast<size_t>(agents)) {
+    for (int o = 0; o < operations; ++o) {
+      Operation& op = operations_.emplace_back();
+      op.id = OperationId(static_cast<uint64_t>(o + 1));
+      op.segments.resize(static_cast<size_t>(segments));
+      std::vector<int> all;
+      for (int a = 0; a < agents; ++a) all.push_back(a);
+      std::shuffle(all.begin(), all.end(), random_);
+      all.resize(2 + random_() % static_cast<uint64_t>(agents - 1));
+      for (const int a : all) {
+        op.members.push_back({.agent = a});
+        orders_[static_cast<size_t>(a)].Enter(op.id);
+      }
     }
-    return commands;
   }
 
-  void Deliver(const Command& command) {
-    REQUIRE_OK(
-        orders_[command.agent].Admit(Id(command.segment), command.predecessor));
-    Run();
-  }
-  void DeclareVoid(const Command& command) {
-    REQUIRE_OK(
-        orders_[command.agent].Void(Id(command.segment), command.predecessor));
-    Run();
-  }
-
-  std::vector<uint64_t> ended() const { return ended_; }
-  const SegmentOrder& order(int agent) const { return orders_[agent]; }
-
-  // Ends a segment on the agents that have started it.
-  void AbortRun(uint64_t segment) {
-    for (const int agent : started_[segment]) {
-      REQUIRE_OK(orders_[agent].End(Id(segment)));
+  // Does something that can be done; false: nothing can.
+  bool Step() {
+    std::vector<std::function<void()>> can;
+    for (Operation& op : operations_) {
+      for (Member& member : op.members) Collect(op, member, can);
     }
-    started_.erase(segment);
-    Run();
+    if (can.empty()) return false;
+    can[random_() % can.size()]();
+    return true;
+  }
+
+  bool AllDone() const {
+    for (const Operation& op : operations_) {
+      for (const Member& member : op.members) {
+        if (!Done(op, member)) return false;
+      }
+    }
+    return true;
   }
 
  private:
-  void Run() {
-    bool moved = true;
-    while (moved) {
-      moved = false;
-      for (size_t agent = 0; agent < orders_.size(); ++agent) {
-        while (const auto id = orders_[agent].Start()) {
-          started_[id->number].insert(static_cast<int>(agent));
-          moved = true;
+  enum class State { kReady, kTold, kWaits, kRuns };
+  struct Member {
+    int agent = 0;
+    State state = State::kReady;
+    int segment = 0;
+    bool may_move = false;
+  };
+  // What the members have told of a segment.
+  struct Told {
+    size_t members = 0;
+    uint64_t most = 0;
+  };
+  struct Operation {
+    OperationId id;
+    std::vector<Member> members;
+    std::vector<Told> segments;
+  };
+
+  void Collect(Operation& op, Member& member,
+               std::vector<std::function<void()>>& can) {
+    if (Done(op, member)) return;
+    SegmentOrder& order = orders_[static_cast<size_t>(member.agent)];
+    Told& told = op.segments[static_cast<size_t>(member.segment)];
+    switch (member.state) {
+      case State::kReady:
+        can.push_back([&] {
+          member.may_move = random_() % 4 != 0;
+          const uint64_t count = order.Propose(op.id, member.may_move);
+          told = {told.members + 1, std::max(told.most, count)};
+          member.state = State::kTold;
+        });
+        return;
+      case State::kTold:
+        if (told.members < op.members.size()) return;
+        can.push_back([&] {
+          order.Agree(op.id, told.most + 1, member.may_move);
+          member.state = State::kWaits;
+        });
+        return;
+      case State::kWaits:
+        if (!member.may_move || order.Start(op.id)) {
+          can.push_back([&] { member.state = State::kRuns; });
         }
-      }
-      for (auto it = started_.begin(); it != started_.end();) {
-        if (it->second != members_[it->first]) {
-          ++it;
-          continue;
+        return;
+      case State::kRuns:
+        for (const Member& other : op.members) {
+          if (!HasBegun(other, member.segment)) return;
         }
-        for (const int agent : it->second) {
-          REQUIRE_OK(orders_[agent].End(Id(it->first)));
-        }
-        ended_.push_back(it->first);
-        it = started_.erase(it);
-        moved = true;
-      }
+        can.push_back([&] {
+          order.End(op.id);
+          member.state = State::kReady;
+          ++member.segment;
+        });
+        return;
     }
   }
 
+  static bool HasBegun(const Member& member, int segment) {
+    return member.segment > segment ||
+           (member.segment == segment && member.state == State::kRuns);
+  }
+  static bool Done(const Operation& op, const Member& member) {
+    return static_cast<size_t>(member.segment) == op.segments.size();
+  }
+
+  std::mt19937_64& random_;
   std::vector<SegmentOrder> orders_;
-  std::vector<Predecessor> last_;
-  uint64_t count_ = 0;
-  std::map<uint64_t, std::set<int>> members_;
-  std::map<uint64_t, std::set<int>> started_;
-  std::vector<uint64_t> ended_;
+  std::vector<Operation> operations_;
 };
 
-TEST_CASE("two syncs whose commands cross on the way both finish", "[nccl]") {
-  Cluster cluster(2);
-  const auto first = cluster.Number({0, 1});
-  const auto second = cluster.Number({0, 1});
-  // Agent 0 hears of the first one first, agent 1 of the second.
-  cluster.Deliver(first[0]);
-  cluster.Deliver(second[1]);
-  CHECK(cluster.ended().empty());
-  cluster.Deliver(second[0]);
-  cluster.Deliver(first[1]);
-  CHECK(cluster.ended() == std::vector<uint64_t>{1, 2});
-}
-
-TEST_CASE("any groups in any order of delivery finish", "[nccl]") {
-  std::mt19937 random(GENERATE(1, 2, 3, 4, 5, 6, 7, 8));
-  constexpr int kAgents = 6;
-  constexpr int kSegments = 40;
-  Cluster cluster(kAgents);
-  std::vector<Cluster::Command> commands;
-  for (int s = 0; s < kSegments; ++s) {
-    std::set<int> agents;
-    for (int a = 0; a < kAgents; ++a) {
-      if (random() % 2 == 0) agents.insert(a);
-    }
-    agents.insert(static_cast<int>(random() % kAgents));
-    for (const auto& command : cluster.Number(agents)) {
-      commands.push_back(command);
-      if (random() % 4 == 0) commands.push_back(command);  // sent again
-    }
-  }
-  std::shuffle(commands.begin(), commands.end(), random);
-  for (const auto& command : commands) cluster.Deliver(command);
-  CHECK(cluster.ended().size() == kSegments);
-}
-
-TEST_CASE("a lost command stalls and is named; declared void, the rest goes on",
+TEST_CASE("any operations among any agents go on until all have ended",
           "[nccl]") {
-  std::mt19937 random(GENERATE(11, 12, 13, 14));
-  constexpr int kAgents = 4;
-  constexpr uint64_t kSegments = 20;
-  Cluster cluster(kAgents);
-  std::vector<Cluster::Command> commands;
-  for (uint64_t s = 0; s < kSegments; ++s) {
-    for (const auto& command : cluster.Number({0, 1, 2, 3})) {
-      commands.push_back(command);
+  std::mt19937_64 random(Catch::rngSeed());
+  for (int round = 0; round < 100; ++round) {
+    Cluster cluster(2 + static_cast<int>(random() % 5),
+                    2 + static_cast<int>(random() % 4), 6, random);
+    while (cluster.Step()) {
     }
+    REQUIRE(cluster.AllDone());
   }
-  const uint64_t lost = 2 + random() % (kSegments - 3);
-  const int deaf = static_cast<int>(random() % kAgents);
-  const auto is_lost = [&](const Cluster::Command& command) {
-    return command.segment == lost && command.agent == deaf;
-  };
-  std::shuffle(commands.begin(), commands.end(), random);
-  for (const auto& command : commands) {
-    if (!is_lost(command)) cluster.Deliver(command);
-  }
-  CHECK(cluster.ended().size() == lost - 1);
-  CHECK(cluster.order(deaf).Stalled() ==
-        SegmentOrder::Stall{.missing = lost, .waiting = lost + 1});
-  // Void for the one that never heard of it; the others abort what they began.
-  for (const auto& command : commands) {
-    if (is_lost(command)) cluster.DeclareVoid(command);
-  }
-  cluster.AbortRun(lost);
-  CHECK(cluster.ended().size() == kSegments - 1);
 }
 
 }  // namespace

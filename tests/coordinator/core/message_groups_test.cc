@@ -1,9 +1,6 @@
 #include "coordinator/core/message_groups.h"
 
-#include <algorithm>
 #include <catch2/catch.hpp>
-#include <map>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -121,34 +118,6 @@ TEST_CASE("a group is used again by the same lives, by one at a time",
   groups.Return(std::move(second), /*well=*/true);
   groups.Return(groups.Take(kEpoch, Members({4, 5})), /*well=*/false);
   CHECK(groups.Take(kEpoch, Members({0, 1})).name != second.name);
-}
-
-TEST_CASE("agents meet the segments that they share in one order", "[core]") {
-  std::mt19937_64 random(Catch::rngSeed());
-  MessageGroups groups;
-  std::map<int, std::vector<SegmentNumber>> seen;
-  for (int i = 0; i < 200; ++i) {
-    std::vector<int> ranks = {0, 1, 2, 3, 4, 5};
-    std::shuffle(ranks.begin(), ranks.end(), random);
-    ranks.resize(2 + random() % 4);
-    std::sort(ranks.begin(), ranks.end());
-    const auto numbers = groups.Number(groups.Take(kEpoch, Members(ranks)));
-    REQUIRE(numbers.size() == ranks.size());
-    for (const int rank : ranks) {
-      const SegmentNumber number = numbers.at(Rank(rank));
-      CHECK(number.number == numbers.begin()->second.number);
-      auto& before = seen[rank];
-      CHECK(number.predecessor == (before.empty() ? 0 : before.back().number));
-      CHECK(number.number > number.predecessor);
-      before.push_back(number);
-    }
-  }
-  // A new life begins anew, the others go on.
-  const auto numbers = groups.Number(
-      {"g", {{Rank(0), Incarnation(2)}, {Rank(1), Incarnation(1)}}});
-  CHECK(numbers.at(Rank(0)).predecessor == 0);
-  CHECK(numbers.at(Rank(1)).predecessor == seen[1].back().number);
-  CHECK(groups.Number({}).empty());
 }
 
 }  // namespace
