@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "agent/core/events.h"
 #include "common/ids.h"
+#include "common/nccl_report.h"
 #include "common/reduce_report.h"
 
 namespace sluice::agent {
@@ -35,6 +36,12 @@ struct Registration {
   std::string nccl_device;
 };
 
+// What it tells with each beat: HeartbeatRequest.
+struct BeatReport {
+  std::vector<ReduceGroupReport> reduce_groups;
+  NcclReport nccl;
+};
+
 // Thread-safe.
 class CoordinatorClient {
  public:
@@ -43,11 +50,10 @@ class CoordinatorClient {
   // Registers, and keeps the lease, until Stop: an unreachable or refusing
   // coordinator is asked again for ever. `on_registered` comes after each
   // registration, on a thread of the client, and must not block.
-  // `report_groups`, asked before each beat on that thread, may be empty.
-  virtual void Start(
-      Registration self,
-      std::function<void(const RegisteredEvent&)> on_registered,
-      std::function<std::vector<ReduceGroupReport>()> report_groups) = 0;
+  // `report`, asked before each beat on that thread, may be empty.
+  virtual void Start(Registration self,
+                     std::function<void(const RegisteredEvent&)> on_registered,
+                     std::function<BeatReport()> report) = 0;
   // Announces that this agent leaves. Errors: as the RPC; DEADLINE_EXCEEDED.
   virtual absl::Status Drain(absl::Duration timeout) = 0;
   virtual void Stop() = 0;

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
+#include "common/convert_nccl_report.h"
 #include "common/convert_reduce_report.h"
 #include "common/convert_repeated.h"
 #include "common/convert_time.h"
@@ -51,10 +52,10 @@ GrpcCoordinatorClient::~GrpcCoordinatorClient() { Stop(); }
 void GrpcCoordinatorClient::Start(
     Registration self,
     std::function<void(const RegisteredEvent&)> on_registered,
-    std::function<std::vector<ReduceGroupReport>()> report_groups) {
+    std::function<BeatReport()> report) {
   self_ = std::move(self);
   on_registered_ = std::move(on_registered);
-  report_groups_ = std::move(report_groups);
+  report_ = std::move(report);
   random_.seed(static_cast<uint32_t>(self_.incarnation.value()));
   thread_ = std::thread([this] { Run(); });
 }
@@ -122,8 +123,10 @@ absl::Status GrpcCoordinatorClient::Beat(const Lease& lease) {
   v1::HeartbeatRequest request;
   request.set_name(self_.name);
   request.set_incarnation(self_.incarnation.value());
-  if (report_groups_) {
-    AppendProtos(report_groups_(), *request.mutable_reduce_groups());
+  if (report_) {
+    const BeatReport report = report_();
+    AppendProtos(report.reduce_groups, *request.mutable_reduce_groups());
+    *request.mutable_nccl() = ToProto(report.nccl);
   }
   v1::HeartbeatResponse response;
   grpc::ClientContext context;

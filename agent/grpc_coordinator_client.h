@@ -40,10 +40,9 @@ class GrpcCoordinatorClient final : public CoordinatorClient {
   GrpcCoordinatorClient(const GrpcCoordinatorClient&) = delete;
   GrpcCoordinatorClient& operator=(const GrpcCoordinatorClient&) = delete;
 
-  void Start(
-      Registration self,
-      std::function<void(const RegisteredEvent&)> on_registered,
-      std::function<std::vector<ReduceGroupReport>()> report_groups) override;
+  void Start(Registration self,
+             std::function<void(const RegisteredEvent&)> on_registered,
+             std::function<BeatReport()> report) override;
   absl::Status Drain(absl::Duration timeout) override;
   void Stop() override;
 
@@ -67,7 +66,7 @@ class GrpcCoordinatorClient final : public CoordinatorClient {
   // Set by Start, before the thread.
   Registration self_;
   std::function<void(const RegisteredEvent&)> on_registered_;
-  std::function<std::vector<ReduceGroupReport>()> report_groups_;
+  std::function<BeatReport()> report_;
 
   // Of the thread alone.
   std::string cluster_id_;

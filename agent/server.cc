@@ -243,7 +243,14 @@ void AgentServer::StartMembership() {
   coordinator_->Start(
       std::move(self),
       [this](const RegisteredEvent& event) { host_.Post(event); },
-      [this] { return reduce_groups_.Report(); });
+      [this] {
+        BeatReport report;
+        report.reduce_groups = reduce_groups_.Report();
+        if (gpu_groups_ != nullptr) {
+          report.nccl = gpu_groups_->communicators().Report();
+        }
+        return report;
+      });
 }
 
 absl::Status AgentServer::Drain(absl::Duration timeout) {

@@ -53,6 +53,8 @@ inline constexpr int64_t kMaxPlacements = 65536;
 inline constexpr int64_t kMaxPeers = 65536;
 // In one heartbeat.
 inline constexpr int64_t kMaxReduceGroupReports = 512;
+inline constexpr int64_t kMaxCommunicatorReports = 32;
+inline constexpr int64_t kMaxCommunicatorErrorBytes = 512;
 inline constexpr int64_t kMaxDestinations = 1024;
 
 // No message of a control RPC is larger, in either direction.

@@ -6,11 +6,41 @@
 #include "absl/strings/str_cat.h"
 #include "agent/collective/call_header.h"
 #include "agent/nccl/member_exchange.h"
+#include "common/convert_limits.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
 namespace {
+
+// How many that failed are told of, and how long.
+constexpr size_t kMaxFailedKept = 16;
+constexpr absl::Duration kFailedKept = absl::Minutes(10);
+
+CommunicatorState StateOf(Communicator::State state) {
+  switch (state) {
+    case Communicator::State::kConnecting:
+      return CommunicatorState::kConnecting;
+    case Communicator::State::kReady:
+      return CommunicatorState::kReady;
+    case Communicator::State::kEnding:
+      return CommunicatorState::kEnding;
+    case Communicator::State::kEnded:
+      return CommunicatorState::kEnded;
+  }
+  return CommunicatorState::kUnspecified;
+}
+
+CommunicatorReport MakeReport(const Communicator& communicator) {
+  CommunicatorReport out;
+  out.name = communicator.members().name;
+  out.members = static_cast<int64_t>(communicator.members().peers.size());
+  out.state = StateOf(communicator.state());
+  if (out.state >= CommunicatorState::kEnding) {
+    out.error = communicator.status().ToString();
+  }
+  return out;
+}
 
 bool Has(const CollectiveMembers& members, Rank rank, Incarnation incarnation) {
   return std::any_of(
@@ -316,10 +346,7 @@ void Communicators::Look() {
   bool tell = false;
   {
     MutexLock lock(mutex_);
-    for (const Shared& communicator : ended) {
-      communicators_.erase(std::find(communicators_.begin(),
-                                     communicators_.end(), communicator));
-    }
+    RemoveLocked(ended);
     if (!stuck.empty() && !stuck_) {
       stuck_ = true;
       tell = true;
@@ -332,20 +359,32 @@ void Communicators::Look() {
   if (tell || !ended.empty()) changed_.SignalAll();
 }
 
-std::vector<Communicators::Info> Communicators::List() const {
-  std::vector<Info> infos;
-  {
-    MutexLock lock(mutex_);
-    for (const Shared& communicator : communicators_) {
-      infos.push_back(
-          {.name = communicator->members().name,
-           .members = static_cast<int>(communicator->members().peers.size()),
-           .state = communicator->state()});
-    }
+void Communicators::RemoveLocked(const std::vector<Shared>& ended) {
+  for (const Shared& communicator : ended) {
+    communicators_.erase(
+        std::find(communicators_.begin(), communicators_.end(), communicator));
+    if (absl::IsCancelled(communicator->status())) continue;  // it was dropped
+    failed_.push_back(
+        {deps_.clock.Now() + kFailedKept, MakeReport(*communicator)});
+    if (failed_.size() > kMaxFailedKept) failed_.pop_front();
   }
-  std::sort(infos.begin(), infos.end(),
-            [](const Info& a, const Info& b) { return a.name < b.name; });
-  return infos;
+}
+
+NcclReport Communicators::Report() const {
+  const absl::Time now = deps_.clock.Now();
+  NcclReport out;
+  MutexLock lock(mutex_);
+  for (auto it = communicators_.rbegin(); it != communicators_.rend(); ++it) {
+    out.communicators.push_back(MakeReport(**it));
+  }
+  for (auto it = failed_.rbegin(); it != failed_.rend(); ++it) {
+    if (now < it->until) out.communicators.push_back(it->report);
+  }
+  out.num_communicators = static_cast<int64_t>(out.communicators.size());
+  if (out.num_communicators > kMaxCommunicatorReports) {
+    out.communicators.resize(kMaxCommunicatorReports);
+  }
+  return out;
 }
 
 }  // namespace sluice::agent

@@ -9,6 +9,7 @@
 // which ends the process: as a new incarnation it owes nothing to anybody.
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <set>
@@ -31,6 +32,7 @@
 #include "common/clock.h"
 #include "common/ids.h"
 #include "common/mutex.h"
+#include "common/nccl_report.h"
 
 namespace sluice::agent {
 
@@ -120,16 +122,16 @@ class Communicators {
   // Aborts everything, for instance because a new coordinator took over.
   void AbortAll(const absl::Status& reason);
 
-  struct Info {
-    std::string name;
-    int members = 0;
-    Communicator::State state = Communicator::State::kConnecting;
-  };
-  // What there is, by name. For status.
-  std::vector<Info> List() const;
+  // Returns what there is to tell of them, those that failed lately included.
+  NcclReport Report() const;
   const NcclLibrary& library() const { return *deps_.library; }
 
  private:
+  struct Failed {
+    absl::Time until;  // told until then
+    CommunicatorReport report;
+  };
+
   Communicators(CommunicatorDeps deps, CommunicatorOptions options);
 
   absl::Status ConnectMembers(const Shared& communicator, absl::Time deadline);
@@ -143,6 +145,10 @@ class Communicators {
   void Watch();
   // One look at everything.
   void Look();
+  // Lets go of those that have ended, and takes note of the failures among them
+  // that people may ask for.
+  void RemoveLocked(const std::vector<Shared>& ended)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const CommunicatorDeps deps_;
   const CommunicatorOptions options_;
@@ -151,8 +157,9 @@ class Communicators {
   CondVar changed_;
   absl::flat_hash_map<uint64_t, CollectiveMembers> declared_
       ABSL_GUARDED_BY(mutex_);
-  // Those that have not ended, and the last one of each group.
+  // In the order of their making; what has ended until the next look.
   std::vector<Shared> communicators_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Failed> failed_ ABSL_GUARDED_BY(mutex_);  // oldest first
   std::set<std::pair<Rank, Incarnation>> retired_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool stuck_ ABSL_GUARDED_BY(mutex_) = false;

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "agent/collective/call_header.h"
-#include "agent/nccl/nccl_library.h"
+#include "common/nccl_version.h"
 
 namespace sluice::agent {
 namespace {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/nccl_version.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
@@ -87,13 +88,6 @@ NcclLibraryOptions NcclLibraryOptions::FromEnvironment() {
     options.search = absl::StrSplit(search, ':', absl::SkipEmpty());
   }
   return options;
-}
-
-std::string NcclVersionName(int version) {
-  // Up to 2.8 a version had four digits.
-  const int unit = version < 10000 ? 1000 : 10000;
-  return absl::StrCat(version / unit, ".", version % unit / 100, ".",
-                      version % 100);
 }
 
 absl::StatusOr<std::shared_ptr<const NcclLibrary>> NcclLibrary::Open(

@@ -73,9 +73,6 @@ class NcclLibrary {
   std::vector<std::string> features_;
 };
 
-// "2.28.9" of 22809; also of the older way of counting (2708 is 2.7.8).
-std::string NcclVersionName(int version);
-
 }  // namespace sluice::agent
 
 #endif  // SLUICE_AGENT_NCCL_NCCL_LIBRARY_H_

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "common/command.h"
 #include "common/ids.h"
+#include "common/nccl_report.h"
 #include "common/reduce_report.h"
 #include "coordinator/core/command_outbox.h"
 #include "coordinator/core/operation_types.h"
@@ -96,6 +97,7 @@ struct Agent {
   // --- what it holds and does
   std::vector<std::string> workers;
   std::vector<ReduceGroupReport> reduce_groups;  // of the last beat
+  NcclReport nccl;                               // likewise
   absl::flat_hash_set<uint64_t> known_parts;     // digests
   // Staging memory held by operations, in bytes.
   std::map<OperationId, int64_t> staging_held;

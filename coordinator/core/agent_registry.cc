@@ -277,6 +277,7 @@ void AgentRegistry::Heartbeat(const HeartbeatEvent& event) {
   agent->last_beat = context_.now;
   agent->lease_until = context_.now + context_.options.lease;
   agent->reduce_groups = event.reduce_groups;
+  agent->nccl = event.nccl;
   if (agent->beat_late) {
     agent->beat_late = false;
     log_.Add("agent_beats", agent->name, "its beats are back");
@@ -322,6 +323,7 @@ void AgentRegistry::EndLife(Agent& agent, MembershipChange::Kind kind,
   agent.stream_up = agent.inventory_awaited = false;
   agent.outbox.Clear();
   agent.reduce_groups.clear();
+  agent.nccl = {};
   agent.staging_held.clear();
   agent.known_parts.clear();
   log_.Add(

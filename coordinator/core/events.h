@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "common/command.h"
 #include "common/ids.h"
+#include "common/nccl_report.h"
 #include "common/plan.h"
 #include "common/reduce_report.h"
 #include "coordinator/core/operation_types.h"
@@ -66,6 +67,7 @@ struct HeartbeatEvent {
   std::string name;
   Incarnation incarnation;
   std::vector<ReduceGroupReport> reduce_groups = {};
+  NcclReport nccl = {};
 };
 struct DrainEvent {
   CallId call;

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "common/command.h"
 #include "common/ids.h"
+#include "common/nccl_report.h"
 #include "common/plan.h"
 #include "common/reduce_report.h"
 
@@ -101,6 +102,8 @@ struct AgentStatus {
   int64_t memory_bytes = 0;
   std::vector<std::string> workers;
   int64_t pid = 0;
+  int32_t nccl_version = 0;  // as NCCL counts; 0: none
+  NcclReport nccl;
 };
 
 struct ReplicaStatus {

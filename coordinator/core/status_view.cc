@@ -48,6 +48,8 @@ AgentStatus DescribeAgent(const Agent& agent, const Catalog& catalog,
   status.memory_bytes = agent.memory_bytes;
   status.workers = agent.workers;
   status.pid = agent.pid;
+  status.nccl_version = agent.nccl_version;
+  status.nccl = agent.nccl;
   return status;
 }
 

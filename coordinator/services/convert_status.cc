@@ -6,6 +6,7 @@
 #include "common/convert_command.h"
 #include "common/convert_layout.h"
 #include "common/convert_limits.h"
+#include "common/convert_nccl_report.h"
 #include "common/convert_plan.h"
 #include "common/convert_repeated.h"
 #include "common/convert_tensor.h"
@@ -54,6 +55,8 @@ v1::AgentStatus ToProto(const AgentStatus& agent) {
   proto.set_memory_bytes(agent.memory_bytes);
   proto.mutable_workers()->Add(agent.workers.begin(), agent.workers.end());
   proto.set_pid(agent.pid);
+  proto.set_nccl_version(agent.nccl_version);
+  *proto.mutable_nccl() = sluice::ToProto(agent.nccl);
   return proto;
 }
 

@@ -4,6 +4,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "common/convert_limits.h"
+#include "common/convert_nccl_report.h"
 #include "common/convert_reduce_report.h"
 #include "common/convert_repeated.h"
 #include "common/convert_time.h"
@@ -81,6 +82,7 @@ absl::StatusOr<HeartbeatEvent> Decode(const v1::HeartbeatRequest& proto) {
         return sluice::FromProto(report);
       },
       event.reduce_groups));
+  SLUICE_ASSIGN_OR_RETURN(event.nccl, sluice::FromProto(proto.nccl()));
   return event;
 }
 

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "common/mutex.h"
+#include "common/nccl_report.h"
 #include "tests/agent/fake_membership.h"
 #include "tests/support/status_matchers.h"
 
@@ -71,17 +72,21 @@ TEST_CASE("an agent registers with all it is, and beats", "[agent][grpc]") {
   CHECK(events[0].cluster_id == "cluster");
 }
 
-TEST_CASE("a beat tells of the workers' reduce groups", "[agent][grpc]") {
+TEST_CASE("a beat tells of the workers' reduce groups and of NCCL",
+          "[agent][grpc]") {
   FakeMembership coordinator;
   GrpcCoordinatorClient client(Fast(coordinator.address()));
   client.Start(
       Self(), [](const RegisteredEvent&) {},
       [] {
-        std::vector<ReduceGroupReport> reports(2);
-        reports[0].name = "g";
-        reports[1].name = "h";
-        reports[1].bucket_bytes = 7;
-        return reports;
+        BeatReport report;
+        report.reduce_groups.resize(2);
+        report.reduce_groups[0].name = "g";
+        report.reduce_groups[1].name = "h";
+        report.reduce_groups[1].bucket_bytes = 7;
+        report.nccl.communicators = {{"c", 2, CommunicatorState::kReady, ""}};
+        report.nccl.num_communicators = 5;
+        return report;
       });
   REQUIRE(coordinator.AwaitBeats(1));
   const v1::HeartbeatRequest beat = coordinator.last_beat();
@@ -90,6 +95,9 @@ TEST_CASE("a beat tells of the workers' reduce groups", "[agent][grpc]") {
   REQUIRE(beat.reduce_groups_size() == 2);
   CHECK(beat.reduce_groups(0).name() == "g");
   CHECK(beat.reduce_groups(1).bucket_bytes() == 7);
+  REQUIRE(beat.nccl().communicators_size() == 1);
+  CHECK(beat.nccl().communicators(0).name() == "c");
+  CHECK(beat.nccl().num_communicators() == 5);
 }
 
 TEST_CASE("an agent registers again when its lease is gone", "[agent][grpc]") {

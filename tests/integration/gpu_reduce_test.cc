@@ -2,6 +2,7 @@
 // memory that real processes share (tests/fakes/cuda), NCCL is a library that
 // moves real bytes and does wrong what it is told (tests/fakes/nccl).
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <cstdlib>
@@ -22,6 +23,7 @@
 #include "tests/integration/gpu_tensors.h"
 #include "tests/integration/reduce_ranks.h"
 #include "tests/integration/reduce_tensors.h"
+#include "tests/integration/status_text.h"
 #include "tests/integration/test_cluster.h"
 #include "tests/support/status_matchers.h"
 #include "tools/local_cluster/process.h"
@@ -251,6 +253,43 @@ TEST_CASE(
     REQUIRE_OK_AND_ASSIGN(const ReduceRanks ranks, rig.Join(rig.all(), "g"));
     ReduceAllTypes(rig, rig.all(), ranks);
   }
+}
+
+// Waits until every agent tells of one communicator, which is so.
+void AwaitCommunicator(TestCluster& cluster, v1::CommunicatorState state,
+                       const std::string& error) {
+  CHECK_OK(cluster.AwaitStatus(
+      v1::CommunicatorState_Name(state),
+      [&](const v1::GetStatusResponse& status) {
+        return std::all_of(status.agents().begin(), status.agents().end(),
+                           [&](const v1::AgentStatus& agent) {
+                             const v1::NcclReport& nccl = agent.nccl();
+                             return agent.nccl_version() == 22809 &&
+                                    nccl.num_communicators() == 1 &&
+                                    nccl.communicators(0).name() == "g" &&
+                                    nccl.communicators(0).members() == 2 &&
+                                    nccl.communicators(0).state() == state &&
+                                    absl::StrContains(
+                                        nccl.communicators(0).error(), error);
+                           });
+      }));
+}
+
+TEST_CASE("communicators are in the status, and why they ended",
+          "[integration][gpu_reduce]") {
+  Rig rig(2);
+  {
+    REQUIRE_OK_AND_ASSIGN(const ReduceRanks ranks, rig.Join(rig.all(), "g"));
+    AwaitCommunicator(rig.cluster(), v1::COMMUNICATOR_STATE_READY, "");
+    rig.SetFaults("op_fail@1:2");
+    Attempt attempt(rig, rig.all(), ranks);
+    for (size_t r = 0; r < 2; ++r) CHECK_FALSE(attempt.Await(r).ok());
+  }
+  AwaitCommunicator(rig.cluster(), v1::COMMUNICATOR_STATE_ENDED, "INTERNAL");
+  const std::string text = StatusText(rig.cluster());
+  CAPTURE(text);
+  CHECK(absl::StrContains(text, "agent-1: NCCL 2.28.9, communicators: 1"));
+  CHECK(absl::StrContains(text, "ended  INTERNAL"));
 }
 
 TEST_CASE("an agent that is killed in a collective ends it on all, and rejoins",

@@ -1,8 +1,6 @@
 // Reduce groups as people see them while they wait.
 
 #include <catch2/catch.hpp>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,10 +12,9 @@
 #include "tests/integration/reduce_ranks.h"
 #include "tests/integration/reduce_rig.h"
 #include "tests/integration/reduce_tensors.h"
+#include "tests/integration/status_text.h"
 #include "tests/integration/test_cluster.h"
 #include "tests/support/status_matchers.h"
-#include "tools/local_cluster/binaries.h"
-#include "tools/local_cluster/process.h"
 
 namespace sluice::testing {
 namespace {
@@ -35,22 +32,6 @@ v1::ReduceGroupStatus AwaitWaitsFor(TestCluster& cluster,
                                         found.waits_for().end()) == agents;
       }));
   return found;
-}
-
-// What `sluicectl status` prints.
-std::string StatusText(TestCluster& cluster) {
-  const std::string out = cluster.dir() + "/status.txt";
-  REQUIRE_OK_AND_ASSIGN(
-      const std::string program,
-      local_cluster::FindProgram({"tools/sluicectl/sluicectl"}));
-  REQUIRE_OK_AND_ASSIGN(
-      const auto process,
-      local_cluster::Spawn(
-          {program, "--state-dir", cluster.processes().dir(), "status"}, out,
-          {.die_with_parent = true}));
-  REQUIRE_OK(local_cluster::WaitForExit(process, kPatience));
-  std::ifstream file(out);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 TEST_CASE("a group that waits is in the status, with whom it waits for",

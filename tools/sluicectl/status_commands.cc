@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/format.h"
+#include "common/nccl_version.h"
 #include "common/status_macros.h"
 #include "tools/console/table.h"
 #include "tools/sluicectl/context.h"
@@ -155,6 +156,34 @@ std::string ReduceGroupsText(const v1::GetStatusResponse& status) {
   return out.empty() ? "  none\n" : out;
 }
 
+// Of the agents that have NCCL, by agent.
+std::string CommunicatorsText(const v1::GetStatusResponse& status) {
+  std::string out;
+  for (const v1::AgentStatus& agent : status.agents()) {
+    if (agent.nccl_version() == 0) continue;
+    const v1::NcclReport& nccl = agent.nccl();
+    absl::StrAppend(&out, "  ", agent.name(), ": NCCL ",
+                    NcclVersionName(agent.nccl_version()),
+                    ", communicators: ", HumanCount(nccl.num_communicators()));
+    if (nccl.num_communicators() > nccl.communicators_size()) {
+      absl::StrAppend(&out, ", the newest of them:");
+    }
+    out += "\n";
+    Table table({{"communicator"},
+                 {"members", Align::kRight},
+                 {"state"},
+                 {"why it ends"}});
+    for (const v1::CommunicatorReport& one : nccl.communicators()) {
+      table.Add(
+          {one.name(), HumanCount(one.members()),
+           Word(v1::CommunicatorState_Name(one.state()), "COMMUNICATOR_STATE_"),
+           one.error()});
+    }
+    if (!table.empty()) out += table.Print(4);
+  }
+  return out.empty() ? "  none\n" : out;
+}
+
 std::string OperationsText(const v1::GetStatusResponse& status) {
   Table table({{"id", Align::kRight},
                {"what"},
@@ -221,6 +250,7 @@ std::string StatusText(const v1::GetStatusResponse& status,
       "\nsamples\n  ", HumanCount(status.samples()), " samples, ",
       HumanCount(status.sample_tensors()), " tensors\n", "\noperations\n",
       OperationsText(status), "\nreduce groups\n", ReduceGroupsText(status),
+      "\nNCCL communicators\n", CommunicatorsText(status),
       "\nmoved since the coordinator started\n", TotalsText(status.totals()),
       "\nrecent events\n");
   for (const v1::Event& event : status.events()) {

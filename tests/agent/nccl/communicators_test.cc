@@ -9,7 +9,10 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "common/convert_limits.h"
+#include "common/nccl_report.h"
 #include "tests/agent/nccl/communicator_rig.h"
 #include "tests/support/status_matchers.h"
 
@@ -66,12 +69,48 @@ TEST_CASE("a communicator is made once and used again", "[nccl]") {
     CHECK(both[m]->state() == Communicator::State::kReady);
     CHECK(rig.Find(m, Members("g", m)) == both[m]);
     CHECK_OK(rig.agent(m).Connect(both[m]));
-    const auto infos = rig.agent(m).List();
-    REQUIRE(infos.size() == 1);
-    CHECK(infos[0].name == "g");
-    CHECK(infos[0].members == 2);
-    CHECK(infos[0].state == Communicator::State::kReady);
+    const NcclReport report = rig.agent(m).Report();
+    CHECK(report.num_communicators == 1);
+    CHECK(report.communicators == std::vector<CommunicatorReport>{
+                                      {"g", 2, CommunicatorState::kReady, ""}});
   }
+}
+
+TEST_CASE("of what there is the newest is told, and how much there is",
+          "[nccl]") {
+  Rig rig;
+  for (int i = 0; i < kMaxCommunicatorReports + 3; ++i) {
+    rig.Find(0, Members(absl::StrCat("g", i), 0));
+  }
+  const NcclReport report = rig.agent(0).Report();
+  CHECK(report.num_communicators == kMaxCommunicatorReports + 3);
+  REQUIRE(static_cast<int64_t>(report.communicators.size()) ==
+          kMaxCommunicatorReports);
+  CHECK(report.communicators.front().name == "g34");
+  CHECK(report.communicators.back().name == "g3");
+  CHECK(report.communicators[0].state == CommunicatorState::kConnecting);
+}
+
+TEST_CASE("why one failed is told of for a while, behind those that live",
+          "[nccl]") {
+  Rig rig;
+  const auto failed = rig.Find(0, Members("failed", 0));
+  const auto dropped = rig.Find(0, Members("dropped", 0));
+  rig.agent(0).Drop(dropped->members().Id());
+  rig.agent(0).Abort(failed, absl::InternalError("it broke"));
+  failed->AwaitEnded();
+  dropped->AwaitEnded();
+  rig.Find(0, Members("lives", 0));
+  // Until the watchdog has looked, all three are there.
+  NcclReport report = rig.agent(0).Report();
+  while (report.num_communicators > 2) report = rig.agent(0).Report();
+  CHECK(report.communicators ==
+        std::vector<CommunicatorReport>{
+            {"lives", 2, CommunicatorState::kConnecting, ""},
+            {"failed", 2, CommunicatorState::kEnded,
+             "INTERNAL: group failed: it broke"}});
+  rig.clock().Advance(absl::Minutes(10));
+  CHECK(rig.agent(0).Report().num_communicators == 1);
 }
 
 TEST_CASE("a dropped group ends on both without an abort", "[nccl]") {

@@ -144,7 +144,8 @@ class Member {
     words >> what;
     if (what == "quit") return false;
     if (what == "list") {
-      Answer(absl::StrCat("list: ", communicators_->List().size()));
+      Answer(
+          absl::StrCat("list: ", communicators_->Report().num_communicators));
       return true;
     }
     if (what == "retire") {

@@ -63,6 +63,36 @@ TEST_CASE("status names lost agents and what they leave incomplete", "[core]") {
   CHECK(rollout.replicas[1].exceptions == std::vector<std::string>{"a3: lost"});
 }
 
+TEST_CASE("status tells of each agent's NCCL as it was reported last",
+          "[core]") {
+  CoreWorld world;
+  world.Join("a0");
+  RegisterAgentEvent self;
+  self.name = "a1";
+  self.node = "node-0";
+  self.address = "a1:1";
+  self.incarnation = Incarnation(7);
+  self.nccl_version = 22809;
+  REQUIRE_OK(world.StatusOf(world.Call(self)));
+  HeartbeatEvent beat;
+  beat.name = "a1";
+  beat.incarnation = self.incarnation;
+  beat.nccl.communicators = {
+      {"g", 4, CommunicatorState::kEnding, "a member is lost"}};
+  beat.nccl.num_communicators = 3;
+  REQUIRE_OK(world.StatusOf(world.Call(beat)));
+  const StatusSnapshot status = world.Status();
+  REQUIRE(status.agents.size() == 2);
+  CHECK(status.agents[0].nccl_version == 0);
+  CHECK(status.agents[0].nccl == NcclReport());
+  CHECK(status.agents[1].nccl_version == 22809);
+  CHECK(status.agents[1].nccl == beat.nccl);
+  // Another life has none of them.
+  self.incarnation = Incarnation(8);
+  REQUIRE_OK(world.StatusOf(world.Call(self)));
+  CHECK(world.Status().agents[1].nccl == NcclReport());
+}
+
 TEST_CASE("recent operations are bounded", "[core]") {
   CoreOptions options;
   options.max_kept_operations = 3;
