@@ -20,6 +20,7 @@
 #include "agent/core/effects.h"
 #include "agent/core/events.h"
 #include "agent/grpc_coordinator_client.h"
+#include "agent/nccl/refused_group.h"
 #include "agent/socket_paths.h"
 #include "common/convert_limits.h"
 #include "common/logging.h"
@@ -322,14 +323,22 @@ ReduceGroups::Deps AgentServer::ReduceDeps(ReduceGroups::MakeGroup make_group) {
   using Timeouts = ReduceGroups::Timeouts;
   ReduceGroups::Deps deps{reduce_device_, clock_, std::move(make_group),
                           options_.name};
+  const HostGroupControls::MakeGroup make_host =
+      [this](CollectiveMembers members, HostGroupOptions options) {
+        return MakeHostMember(std::move(members), std::move(options));
+      };
   if (!deps.make_group) {
-    deps.make_group = [this](CollectiveMembers members, const Timeouts& t) {
-      HostGroupOptions options;
-      options.meet_timeout = t.meet;
-      options.progress_timeout = t.progress;
-      return MakeHostMember(std::move(members), std::move(options));
+    deps.make_group = [make_host](CollectiveMembers members,
+                                  const Timeouts& t) {
+      return make_host(std::move(members), {t.meet, t.progress});
     };
   }
+  deps.make_refusal = [this, make_host](const CollectiveMembers& members,
+                                        const absl::Status& why,
+                                        const Timeouts& t) {
+    return MakeRefusedGroup(members, why, device_->host(), make_host,
+                            {t.meet, t.progress});
+  };
   if (device_->cuda() == nullptr) return deps;
   deps.make_gpu_group = [this](CollectiveMembers members, const Timeouts& t) {
     return gpu_groups_->Make(members, {t.meet, t.progress});

@@ -161,10 +161,8 @@ std::shared_ptr<ReduceLane> ReduceGroups::Join(
       std::move(options), *std::move(copies), std::move(callbacks));
   const absl::Time deadline = deps_.clock.Now() + entry->spec.deadline;
   entry->lane->Start(
-      [this, entry, deadline,
-       refused](const absl::Status& last) -> absl::StatusOr<ReduceLane::Made> {
-        if (!refused.ok()) return refused;
-        return Make(entry, deadline, last);
+      [this, entry, deadline, refused](const absl::Status& last) {
+        return Make(entry, deadline, refused, last);
       });
   return entry->lane;
 }
@@ -174,22 +172,25 @@ absl::StatusOr<std::unique_ptr<ReduceCopies>> ReduceGroups::NewCopies(
   if (!gpu) return std::make_unique<HostReduceCopies>(deps_.device);
   if (deps_.make_gpu_copies) return deps_.make_gpu_copies();
   return absl::FailedPreconditionError(
-      absl::StrCat(deps_.agent,
-                   " serves host memory: a group of GPUs needs "
-                   "agents that serve one (--device cuda)"));
+      "it serves host memory: a group of GPUs needs agents that serve one "
+      "(--device cuda)");
 }
 
 absl::StatusOr<ReduceLane::Made> ReduceGroups::Make(Entries::iterator entry,
                                                     absl::Time deadline,
+                                                    const absl::Status& refused,
                                                     const absl::Status& last) {
   ReduceLane::Made made;
   SLUICE_ASSIGN_OR_RETURN(made.members, AwaitMembers(entry, deadline, last));
+  const Timeouts timeouts{
+      std::max(deadline - deps_.clock.Now(), absl::Milliseconds(1)),
+      entry->spec.call_deadline};
   const MakeGroup& make =
       entry->spec.gpu ? deps_.make_gpu_group : deps_.make_group;
   SLUICE_ASSIGN_OR_RETURN(
-      made.group, make(made.members, {std::max(deadline - deps_.clock.Now(),
-                                               absl::Milliseconds(1)),
-                                      entry->spec.call_deadline}));
+      made.group, refused.ok()
+                      ? make(made.members, timeouts)
+                      : deps_.make_refusal(made.members, refused, timeouts));
   return made;
 }
 

@@ -64,6 +64,11 @@ class ReduceGroups {
   using MakeGroup =
       std::function<absl::StatusOr<std::unique_ptr<CollectiveGroup>>(
           CollectiveMembers members, const Timeouts& timeouts)>;
+  // As MakeRefusedGroup.
+  using MakeRefusal =
+      std::function<absl::StatusOr<std::unique_ptr<CollectiveGroup>>(
+          CollectiveMembers members, const absl::Status& why,
+          const Timeouts& timeouts)>;
   // How lanes of a GPU's memory copy.
   using MakeCopies =
       std::function<absl::StatusOr<std::unique_ptr<ReduceCopies>>()>;
@@ -77,6 +82,9 @@ class ReduceGroups {
     // Of groups of GPUs; null where this agent serves none.
     MakeGroup make_gpu_group = {};
     MakeCopies make_gpu_copies = {};
+    // Of groups of GPUs that this agent cannot be in: so that the other members
+    // learn of it and why, and end as well.
+    MakeRefusal make_refusal = {};
   };
 
   explicit ReduceGroups(Deps deps);
@@ -97,8 +105,9 @@ class ReduceGroups {
   // is no member; NOT_FOUND - an agent does not live (named) and did not come
   // to until the deadline; ALREADY_EXISTS - the name is joined;
   // RESOURCE_EXHAUSTED - there are kMaxGroups; UNAVAILABLE -
-  // after Shutdown; FAILED_PRECONDITION - a group of GPUs, and this agent
-  // serves none; and what the group says. Requires a valid spec.
+  // after Shutdown; FAILED_PRECONDITION - a group of GPUs, and the agent of a
+  // member cannot be in one (named, with its reason), as soon as all have met;
+  // and what the group says. Requires a valid spec.
   std::shared_ptr<ReduceLane> Join(ReduceGroupSpec spec, std::string member,
                                    ReduceLane::Callbacks callbacks);
 
@@ -128,9 +137,11 @@ class ReduceGroups {
   };
 
   absl::StatusOr<std::unique_ptr<ReduceCopies>> NewCopies(bool gpu) const;
-  // Runs on the lane's thread; may block until the deadline.
+  // Runs on the lane's thread; may block until the deadline. `refused`: why
+  // this agent cannot be in the group; OK if it can.
   absl::StatusOr<ReduceLane::Made> Make(Entries::iterator entry,
                                         absl::Time deadline,
+                                        const absl::Status& refused,
                                         const absl::Status& last);
   // Waits until they live; after `last`, for a while for others than those.
   // Returns `last` at the deadline if they are the same then.

@@ -1,7 +1,5 @@
 #include "agent/nccl/host_group_controls.h"
 
-#include <algorithm>
-#include <cstring>
 #include <deque>
 #include <string>
 #include <utility>
@@ -9,11 +7,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "agent/collective/call_header.h"
-#include "agent/device/mapped_memory.h"
-#include "common/dtype.h"
+#include "agent/nccl/member_slots.h"
 #include "common/mutex.h"
 #include "common/status_macros.h"
 
@@ -24,23 +19,11 @@ namespace {
 // who is missing, and fails the group.
 constexpr absl::Duration kPatience = absl::Hours(24);
 
-// What is given, behind its size: cards of those who join, headers of calls.
-constexpr int64_t kLeastSlotBytes = 1024;
-
-int64_t SlotBytes(int members) {
-  const int64_t wanted = int64_t{sizeof(uint64_t)} + CallHeaderBytes(members);
-  return (std::max(kLeastSlotBytes, wanted) + 63) / 64 * 64;
-}
-
 // One exchange at a time is a call of the group; the others wait here.
 class HostGroupControl final : public GroupControl {
  public:
-  HostGroupControl(int members, std::shared_ptr<MappedMemory> memory,
-                   GroupControls::OnFailed on_failed)
-      : members_(members),
-        slot_bytes_(SlotBytes(members)),
-        memory_(std::move(memory)),
-        on_failed_(std::move(on_failed)) {}
+  HostGroupControl(MemberSlots slots, GroupControls::OnFailed on_failed)
+      : slots_(std::move(slots)), on_failed_(std::move(on_failed)) {}
 
   ~HostGroupControl() override { Leave(); }
 
@@ -48,11 +31,6 @@ class HostGroupControl final : public GroupControl {
   void SetGroup(std::unique_ptr<CollectiveGroup> group) {
     MutexLock lock(mutex_);
     group_ = std::move(group);
-  }
-
-  // Own slot, then those of all members.
-  static int64_t MemoryBytes(int members) {
-    return (members + 1) * SlotBytes(members);
   }
 
   void Leave() override {
@@ -105,34 +83,12 @@ class HostGroupControl final : public GroupControl {
     Done done;
   };
 
-  std::byte* Slot(int index) const {
-    return memory_->data() + index * slot_bytes_;
-  }
-
   // Starts the first one that waits.
   void Begin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const std::string& own = waiting_.front().own;
-    const uint64_t bytes = own.size();
-    if (bytes > static_cast<uint64_t>(slot_bytes_) - sizeof bytes) {
-      group_->Abort(
-          absl::InvalidArgumentError(absl::StrCat(
-              "what members tell each other: expected at most ",
-              slot_bytes_ - int64_t{sizeof bytes}, " bytes, found ", bytes)),
-          [] {});
-    } else {
-      std::memcpy(Slot(0), &bytes, sizeof bytes);
-      std::memcpy(Slot(0) + sizeof bytes, own.data(), own.size());
-    }
-    CollectiveCall call;
-    call.kind = CollectiveKind::kAllGather;
-    call.dtype = DType::kU8;
-    call.description = "members of a group of GPUs meet";
-    call.inputs = {{memory_, 0, slot_bytes_}};
-    for (int m = 0; m < members_; ++m) {
-      call.outputs.push_back({memory_, (m + 1) * slot_bytes_, slot_bytes_});
-    }
+    const absl::Status written = slots_.Write(waiting_.front().own);
+    if (!written.ok()) group_->Abort(written, [] {});
     // The group ends before this object: Leave.
-    group_->Run(std::move(call),
+    group_->Run(slots_.Call(),
                 [this](absl::Status status) { End(std::move(status)); });
   }
 
@@ -140,7 +96,7 @@ class HostGroupControl final : public GroupControl {
     absl::StatusOr<std::vector<std::string>> result =
         std::vector<std::string>();
     if (status.ok()) {
-      result = ReadSlots();
+      result = slots_.Read();
     } else {
       result = status;
     }
@@ -156,25 +112,7 @@ class HostGroupControl final : public GroupControl {
     std::move(done)(std::move(result));
   }
 
-  absl::StatusOr<std::vector<std::string>> ReadSlots() const {
-    std::vector<std::string> all;
-    for (int m = 0; m < members_; ++m) {
-      uint64_t bytes = 0;
-      std::memcpy(&bytes, Slot(m + 1), sizeof bytes);
-      if (bytes > static_cast<uint64_t>(slot_bytes_) - sizeof bytes) {
-        return absl::InternalError(absl::StrCat("member ", m, " gave ", bytes,
-                                                " bytes, more than ",
-                                                slot_bytes_, " at most"));
-      }
-      all.emplace_back(
-          reinterpret_cast<const char*>(Slot(m + 1)) + sizeof bytes, bytes);
-    }
-    return all;
-  }
-
-  const int members_;
-  const int64_t slot_bytes_;
-  const std::shared_ptr<MappedMemory> memory_;
+  const MemberSlots slots_;
 
   mutable Mutex mutex_;
   GroupControls::OnFailed on_failed_ ABSL_GUARDED_BY(mutex_);
@@ -188,12 +126,9 @@ class HostGroupControl final : public GroupControl {
 
 absl::StatusOr<std::shared_ptr<GroupControl>> HostGroupControls::Join(
     const CollectiveMembers& members, OnFailed on_failed) {
-  const int count = static_cast<int>(members.peers.size());
-  SLUICE_ASSIGN_OR_RETURN(
-      std::shared_ptr<MappedMemory> memory,
-      device_.Allocate(HostGroupControl::MemoryBytes(count),
-                       absl::StrCat("control of ", members.name)));
-  auto control = std::make_shared<HostGroupControl>(count, std::move(memory),
+  SLUICE_ASSIGN_OR_RETURN(MemberSlots slots,
+                          MemberSlots::Create(device_, members));
+  auto control = std::make_shared<HostGroupControl>(std::move(slots),
                                                     std::move(on_failed));
   HostGroupOptions options;
   options.meet_timeout = kPatience;

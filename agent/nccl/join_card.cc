@@ -1,20 +1,27 @@
 #include "agent/nccl/join_card.h"
 
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "agent/collective/call_header.h"
+#include "common/convert_limits.h"
 #include "common/nccl_version.h"
+#include "common/status_macros.h"
 
 namespace sluice::agent {
 namespace {
 
 // From here on NCCL itself can be told to take several ranks on one device.
 constexpr int kSharesDevices = 23000;
+
+// With the rest of a card in what members can tell each other.
+constexpr int64_t kMaxRefusalBytes = 768;
 
 // The host as NCCL tells hosts apart.
 std::string HostOf(const CollectiveMembers& members,
@@ -24,30 +31,52 @@ std::string HostOf(const CollectiveMembers& members,
   return absl::StrCat("node ", members.peers[member].node);
 }
 
+absl::Status CheckRefusals(const CollectiveMembers& members,
+                           const std::vector<JoinCard>& cards) {
+  std::string refusal;
+  int others = 0;
+  for (size_t m = 0; m < cards.size(); ++m) {
+    if (cards[m].refusal.empty()) continue;
+    if (!refusal.empty()) {
+      ++others;
+      continue;
+    }
+    refusal = absl::StrCat(MemberName(members, static_cast<int>(m)),
+                           " cannot join: ", cards[m].refusal);
+  }
+  if (refusal.empty()) return absl::OkStatus();
+  if (others > 0) absl::StrAppend(&refusal, " (nor can ", others, " others)");
+  return absl::FailedPreconditionError(refusal);
+}
+
 }  // namespace
 
 std::string JoinCard::Encode() const {
-  return absl::StrCat(version, "\n", host_id, "\n", bus_id, "\n",
+  const std::string why =
+      absl::StrReplaceAll(SafeText(refusal, kMaxRefusalBytes), {{"\n", " "}});
+  return absl::StrCat(version, "\n", host_id, "\n", bus_id, "\n", why, "\n",
                       absl::string_view(id.internal, sizeof id.internal));
 }
 
 absl::StatusOr<JoinCard> JoinCard::Decode(absl::string_view bytes) {
   const std::vector<std::string> fields =
-      absl::StrSplit(bytes, absl::MaxSplits('\n', 3));
+      absl::StrSplit(bytes, absl::MaxSplits('\n', 4));
   JoinCard card;
-  if (fields.size() != 4 || fields[3].size() != sizeof card.id.internal ||
+  if (fields.size() != 5 || fields[4].size() != sizeof card.id.internal ||
       !absl::SimpleAtoi(fields[0], &card.version)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "no card of a member who joins: ", bytes.size(), " bytes"));
   }
   card.host_id = fields[1];
   card.bus_id = fields[2];
-  std::memcpy(card.id.internal, fields[3].data(), fields[3].size());
+  card.refusal = fields[3];
+  std::memcpy(card.id.internal, fields[4].data(), fields[4].size());
   return card;
 }
 
 absl::Status CheckCards(const CollectiveMembers& members,
                         const std::vector<JoinCard>& cards) {
+  SLUICE_RETURN_IF_ERROR(CheckRefusals(members, cards));
   std::map<std::pair<std::string, std::string>, int> devices;
   for (size_t m = 0; m < cards.size(); ++m) {
     const int member = static_cast<int>(m);

@@ -20,15 +20,18 @@ struct JoinCard {
   std::string host_id;   // NCCL_HOSTID, where set
   std::string bus_id;    // of the device
   NcclUniqueId id = {};  // of member 0; zero from the others
+  std::string refusal;   // why this member makes none; empty: it does
 
+  // Of a refusal that is long, the beginning.
   std::string Encode() const;
   // Errors: INVALID_ARGUMENT.
   static absl::StatusOr<JoinCard> Decode(absl::string_view bytes);
 };
 
 // Whether these members can make a communicator; every member comes to the same
-// answer. Errors: FAILED_PRECONDITION - different versions, or two members on
-// one device (names both members, what each has, and what to do).
+// answer. Errors: FAILED_PRECONDITION - a member refuses (named, with its
+// reason); different versions, or two members on one device (names both
+// members, what each has, and what to do).
 absl::Status CheckCards(const CollectiveMembers& members,
                         const std::vector<JoinCard>& cards);
 

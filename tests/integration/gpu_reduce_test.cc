@@ -410,14 +410,44 @@ TEST_CASE("memory that is not this GPU's is refused, and why is told to all",
   REQUIRE_OK(gpu.runtime().Free(memory));
 }
 
-TEST_CASE("agents that serve host memory are in no group of GPUs",
-          "[integration][gpu_reduce]") {
-  Rig rig(2, /*gpus=*/{0});
+// Joins all agents to one group, which a member's agent cannot be in. Long
+// before the deadline, which no test would live to see.
+void CheckRefused(Rig& rig, const std::string& who, const std::string& why) {
   auto options = rig.Options(rig.all(), "g");
-  options.deadline = absl::Seconds(2);
-  const auto statuses = rig.TryJoin({options, options});
-  CHECK_THAT(statuses[0], StatusIs(Code::kDeadlineExceeded, "agent-1"));
-  CHECK_THAT(statuses[1], StatusIs(Code::kFailedPrecondition, "--device cuda"));
+  options.deadline = absl::Hours(1);
+  const std::vector<ReduceGroupOptions> all(rig.all().size(), options);
+  for (const absl::Status& status : rig.TryJoin(all)) {
+    CHECK_THAT(status, StatusIs(Code::kFailedPrecondition, who));
+    CHECK_THAT(status, StatusIs(Code::kFailedPrecondition, why));
+  }
+}
+
+TEST_CASE("an agent that serves host memory is in no group of GPUs: all hear",
+          "[integration][gpu_reduce]") {
+  Rig rig(3, /*gpus=*/{0, 1});
+  CheckRefused(rig, "\"agent-2\" (rank 2) cannot join", "--device cuda");
+  // The others do without it.
+  REQUIRE_OK_AND_ASSIGN(const ReduceRanks ranks, rig.Join({0, 1}, "g"));
+  ReduceAllTypes(rig, {0, 1}, ranks);
+}
+
+TEST_CASE("an agent without NCCL is in no group of GPUs: all hear",
+          "[integration][gpu_reduce]") {
+  Rig rig(3);
+  REQUIRE_OK(rig.cluster().KillAgent(0));
+  const std::string library = ::getenv("SLUICE_NCCL_LIBRARY");
+  ::setenv("SLUICE_NCCL_LIBRARY", "/nowhere/libnccl.so.2", 1);
+  const absl::Status restarted = rig.cluster().RestartAgent(0);
+  ::setenv("SLUICE_NCCL_LIBRARY", library.c_str(), 1);
+  REQUIRE_OK(restarted);
+  REQUIRE_OK(rig.cluster().AwaitStatus(
+      "agent-0 without NCCL", [](const v1::GetStatusResponse& status) {
+        return absl::StrContains(status.agents(0).device_description(),
+                                 "no NCCL");
+      }));
+  REQUIRE_OK(rig.cluster().AwaitAllAlive());
+  CheckRefused(rig, "\"agent-0\" (rank 0) cannot join",
+               "/nowhere/libnccl.so.2");
 }
 
 }  // namespace

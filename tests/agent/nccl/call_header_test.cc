@@ -157,10 +157,13 @@ TEST_CASE("a card comes out as it went in", "[nccl]") {
   card.host_id = "host";
   card.id.internal[0] = '\n';
   card.id.internal[127] = 'x';
+  card.refusal = "no\nNCCL" + std::string(10'000, '.');
   REQUIRE_OK_AND_ASSIGN(const JoinCard read, JoinCard::Decode(card.Encode()));
   CHECK(read.version == 22809);
   CHECK(read.host_id == "host");
   CHECK(read.bus_id == "0000:1b:00.0");
+  CHECK(read.refusal.substr(0, 8) == "no NCCL.");
+  CHECK(card.Encode().size() < 1000);
   CHECK(std::string(read.id.internal, 128) ==
         std::string(card.id.internal, 128));
   CHECK_THAT(JoinCard::Decode(card.Encode() + "x"),
@@ -185,6 +188,12 @@ TEST_CASE("cards of what NCCL would not take are refused", "[nccl]") {
   older.version = 22703;
   CHECK_THAT(CheckCards(members, {Card("a"), older}),
              StatusIs(absl::StatusCode::kFailedPrecondition, "2.27.3"));
+  // Before all else: it has nothing else to tell.
+  JoinCard refusing;
+  refusing.refusal = "no NCCL here";
+  CHECK_THAT(CheckCards(members, {Card("a"), refusing}),
+             StatusIs(absl::StatusCode::kFailedPrecondition,
+                      "\"agent-1\" (rank 1) cannot join: no NCCL here"));
 }
 
 }  // namespace
