@@ -350,9 +350,31 @@ absl::Status CheckSourceThere(const CoreState& state,
   return MemoryEnded(state, *operation.source.placement);
 }
 
+// Whether peers of the node read, with nothing to compare it with, what this
+// agent has voted for.
+bool ReadUnproven(const CoreState& state, const Operation& operation) {
+  return !operation.prepare.digests &&
+         std::any_of(
+             operation.part->transfers.begin(), operation.part->transfers.end(),
+             [&](const Transfer& transfer) {
+               return transfer.source == state.rank &&
+                      transfer.destination != state.rank &&
+                      transfer.link == LinkClass::kSameNode &&
+                      transfer.bytes > 0 && !transfer.reads_after.has_value();
+             });
+}
+
 void StopUsersOf(CoreState& state, const Placement& placement) {
   const absl::Status reason = MemoryEnded(state, placement);
   for (auto& [id, operation] : state.operations.all()) {
+    if (operation.state == OperationState::kVoted &&
+        operation.source.placement.get() == &placement &&
+        operation.type == OperationType::kParameters &&
+        ReadUnproven(state, operation)) {
+      // It still waits for the decision, which may have been taken already.
+      operation.vote.outcome = reason;
+      state.out.Tell(operation.vote);
+    }
     bool uses = operation.source.placement.get() == &placement;
     for (const CopyRef& target : operation.destinations) {
       uses = uses || target.placement.get() == &placement;

@@ -31,7 +31,8 @@ void EndOldEpoch(CoreState& state, Epoch epoch);
 bool ExpireOperations(CoreState& state);
 
 // Stops what reads or fills the placement, whose lender has gone with its
-// memory, and has not voted.
+// memory, and has not voted. A vote is taken back where peers still read that
+// memory and no digest says whether what they find is the version.
 void StopUsersOf(CoreState& state, const Placement& placement);
 // Errors: ABORTED - the memory it is to read has gone while it waited.
 absl::Status CheckSourceThere(const CoreState& state,

@@ -185,7 +185,8 @@ void OperationTracker::OnVote(Rank rank, const VoteEvent& vote) {
   d_.agents.ExecuteAnswered(rank, vote.operation);
   Operation* op = FindRunning(vote.operation);
   Participant* participant = op == nullptr ? nullptr : op->Find(rank);
-  if (participant == nullptr || participant->voted ||
+  // One that has voted may take that back, until it is decided.
+  if (participant == nullptr || (participant->voted && vote.outcome.ok()) ||
       (op->phase != OperationPhase::kPreparing &&
        op->phase != OperationPhase::kExecuting)) {
     return;  // repeated, or too late

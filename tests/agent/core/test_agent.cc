@@ -240,6 +240,10 @@ std::shared_ptr<const PlanPart> ReceivingPart() {
   return PartOfRank0(Rank(1), Rank(1));
 }
 
+std::shared_ptr<const PlanPart> LendingPart() {
+  return PartOfRank0(Rank(0), Rank(0));
+}
+
 PrepareCommand Prepare(OperationId operation, const PlacementRef& source,
                        const std::vector<PlacementRef>& destinations,
                        Version version, std::shared_ptr<const PlanPart> part) {

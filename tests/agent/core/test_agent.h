@@ -150,6 +150,9 @@ PlacementDefinition Definition(const std::string& name, Storage storage,
 std::shared_ptr<const PlanPart> LocalPart();
 // A part of rank 0 that receives everything from rank 1.
 std::shared_ptr<const PlanPart> ReceivingPart();
+// A part of rank 0 in which it copies its share locally, and rank 1, of the
+// same node, reads the other one from it.
+std::shared_ptr<const PlanPart> LendingPart();
 
 PrepareCommand Prepare(OperationId operation, const PlacementRef& source,
                        const std::vector<PlacementRef>& destinations,

@@ -199,6 +199,46 @@ TEST_CASE("what fills memory of a GPU ends with its worker", "[agent][core]") {
   CHECK(t.Held().state == CopyState::kTorn);
 }
 
+TEST_CASE("a vote is taken back where peers read what nothing proves",
+          "[agent][core]") {
+  GpuTrainer t;
+  const OperationId reading(20);
+  PrepareCommand prepare = testing::Prepare(reading, t.src, {t.dst}, Version(1),
+                                            testing::LendingPart());
+  const auto vote = [&] {
+    t.agent.Must(prepare);
+    t.agent.Must(ExecuteCommand{reading});
+    t.agent.Do(ExecutionDoneEvent{reading, absl::OkStatus(), {}, kNoRank});
+    return t.agent.Do(SessionGoneEvent{t.session}).Told<VoteEvent>();
+  };
+  SECTION("told at once, and again to who may not have heard") {
+    prepare.digests = false;
+    const auto told = vote();
+    REQUIRE(told.size() == 1);
+    CHECK_THAT(told[0].outcome,
+               StatusIs(absl::StatusCode::kAborted, "trainer"));
+    const auto again = t.agent.Reconnect(t.agent.epoch).Told<VoteEvent>();
+    REQUIRE(again.size() == 1);
+    CHECK_FALSE(again[0].outcome.ok());
+    // What is decided stays with the coordinator.
+    if (GENERATE(false, true)) {
+      t.agent.Must(CommitCommand{reading, Version(1)});
+      CHECK(t.agent.CopiesOf("dst")[0].version == Version(1));
+    } else {
+      CHECK(t.agent.Send(AbortCommand{reading, absl::AbortedError("")})
+                .Told<StoppedEvent>()
+                .size() == 1);
+      CHECK(t.agent.CopiesOf("dst")[0].state == CopyState::kAbsent);
+    }
+  }
+  SECTION("not where digests prove it") { CHECK(vote().empty()); }
+  SECTION("not where nobody else reads") {
+    prepare = testing::Prepare(reading, t.src, {t.dst}, Version(1));
+    prepare.digests = false;
+    CHECK(vote().empty());
+  }
+}
+
 TEST_CASE("what is committed into memory that has gone is held by nobody",
           "[agent][core]") {
   GpuTrainer t;

@@ -228,5 +228,32 @@ TEST_CASE("a commit that one agent does not confirm is told in time",
   CHECK_FALSE(world.HasStored("decision/"));
 }
 
+TEST_CASE("a vote can be taken back until it is decided", "[core]") {
+  CoreWorld world;
+  MakeLoaded(world);
+  const absl::Status gone = absl::AbortedError("its worker has gone");
+  SECTION("before the others have voted") {
+    world.Agent("a3").votes = false;
+    const CallId sync = StartSync(world);
+    const OperationId id = world.UpdatesOf(sync).back().operation;
+    world.Tell(world.Agent("a0"), world.Agent("a0").Vote(id, gone));
+    CHECK_THAT(world.StatusOf(sync),
+               StatusIs(absl::StatusCode::kAborted, "a0"));
+    CHECK(world.Agent("a2").Published("rollout") == Version());
+    CHECK(world.Idle());
+  }
+  SECTION("while the decision is written it is too late") {
+    world.hold_writes = true;
+    const CallId sync = StartSync(world);
+    const OperationId id = world.UpdatesOf(sync).back().operation;
+    REQUIRE(world.num_held_writes() == 1);
+    world.Tell(world.Agent("a0"), world.Agent("a0").Vote(id, gone));
+    world.hold_writes = false;
+    world.ReleaseWrite();
+    CHECK_OK(world.StatusOf(sync));
+    CHECK(world.Agent("a2").Published("rollout") == Version(1));
+  }
+}
+
 }  // namespace
 }  // namespace sluice::coordinator
