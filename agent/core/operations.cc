@@ -203,7 +203,7 @@ void OnAbort(CoreState& state, const Command& command,
   Answer(state, command.epoch, command.id, absl::OkStatus());
   Operation* operation = state.operations.Find(abort.operation);
   if (operation == nullptr) {
-      state.out.Tell(StoppedEvent{abort.operation});
+    state.out.Tell(StoppedEvent{abort.operation});
     return;
   }
   const absl::Status reason =
