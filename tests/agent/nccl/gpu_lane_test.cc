@@ -76,7 +76,7 @@ class Operation {
  public:
   Operation(Rig& rig, uint64_t id, std::vector<int> agents, int messages,
             int64_t segment_bytes = int64_t{64} << 20)
-      : rig_(rig), id_(id), agents_(std::move(agents)), messages_(messages) {
+      : agents_(std::move(agents)), messages_(messages) {
     for (int i = 0; i < messages; ++i) {
       sent_.emplace_back(static_cast<size_t>(kBytes),
                          static_cast<char>(id * 16 + static_cast<uint64_t>(i)));
@@ -133,8 +133,6 @@ class Operation {
     return reinterpret_cast<std::byte*>(text.data());
   }
 
-  Rig& rig_;
-  const uint64_t id_;
   const std::vector<int> agents_;
   const int messages_;
   std::vector<std::string> sent_, received_;
