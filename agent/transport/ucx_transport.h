@@ -67,8 +67,11 @@ class UcxTransport {
   absl::Status Connect(PeerKey peer, absl::string_view address);
 
   // Forgets a peer: its connections are closed by force, its operations end
-  // with UNAVAILABLE. `done` (may be null) runs when nothing touches their
-  // memory.
+  // with UNAVAILABLE, on both sides. `done` (may be null) runs when nothing
+  // touches their memory. What the peer begins afterwards connects anew, and
+  // waits as for anyone who has not yet come to the same operation: who was
+  // forgotten is told by others (deadlines, the coordinator), as a peer may
+  // also be the first to hear that both know each other again.
   void Disconnect(PeerKey peer, Done done);
 
   // Sends `bytes` bytes from `data`, which stay unchanged until `done`.

@@ -11,7 +11,9 @@
 //
 // The same with messages without end, kLanes both ways at once: each lane (tags
 // from 0) starts its next message when the last one is over. Prints "ended
-// CODE" when one has failed.
+// CODE" when one has failed. One more receive, of tag kLanes, which nobody
+// sends, is always under way: a connection may end between the messages of all
+// lanes, and then the next ones connect anew and wait for who has cut us off.
 
 #include <atomic>
 #include <cstdio>
@@ -37,6 +39,8 @@ class Exchange {
         memory_(static_cast<size_t>(2 * kLanes * bytes), 0x11) {}
 
   void Start() {
+    transport_.Receive(1, 1, kLanes, &never_, 1,
+                       [this](const absl::Status& status) { Failed(status); });
     for (int lane = 0; lane < 2 * kLanes; ++lane) Next(lane);
   }
   absl::Status Wait() { return end_.get_future().get(); }
@@ -49,8 +53,8 @@ class Exchange {
     auto done = [this, lane](const absl::Status& status) {
       if (status.ok()) {
         Next(lane);
-      } else if (!failed_.exchange(true)) {
-        end_.set_value(status);
+      } else {
+        Failed(status);
       }
     };
     if (lane < kLanes) {
@@ -60,9 +64,14 @@ class Exchange {
     }
   }
 
+  void Failed(const absl::Status& status) {
+    if (!failed_.exchange(true)) end_.set_value(status);
+  }
+
   UcxTransport& transport_;
   const int64_t bytes_;
   std::vector<char> memory_;
+  char never_ = 0;
   std::atomic<bool> failed_ = false;
   std::promise<absl::Status> end_;
 };

@@ -1,5 +1,6 @@
 // A transport against peers in other processes that stop and die.
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -46,26 +47,38 @@ class PeerProcess {
     }
     close(input[0]);
     close(output[1]);
-    to_ = fdopen(input[1], "w");
-    from_ = fdopen(output[0], "r");
+    to_ = input[1];
+    from_ = output[0];
   }
   ~PeerProcess() {
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);
-    fclose(to_);
-    fclose(from_);
+    close(to_);
+    close(from_);
   }
 
+  // The next line; "(end)" where none comes any more, "(silence)" where none
+  // comes in time.
   std::string ReadLine() {
-    char line[512] = "";
-    if (fgets(line, sizeof(line), from_) == nullptr) return "(end)";
-    std::string text = line;
-    while (!text.empty() && text.back() == '\n') text.pop_back();
-    return text;
+    size_t end = 0;
+    while ((end = read_.find('\n')) == std::string::npos) {
+      pollfd readable{from_, POLLIN, 0};
+      constexpr std::chrono::milliseconds patience = kPatience;
+      const int n = poll(&readable, 1, static_cast<int>(patience.count()));
+      if (n == 0) return "(silence)";
+      char part[512];
+      const ssize_t bytes = n < 0 ? -1 : read(from_, part, sizeof(part));
+      if (bytes <= 0) return "(end)";
+      read_.append(part, static_cast<size_t>(bytes));
+    }
+    const std::string line = read_.substr(0, end);
+    read_.erase(0, end + 1);
+    return line;
   }
   void WriteLine(const std::string& line) {
-    fprintf(to_, "%s\n", line.c_str());
-    fflush(to_);
+    const std::string text = line + "\n";
+    REQUIRE(write(to_, text.data(), text.size()) ==
+            static_cast<ssize_t>(text.size()));
   }
   void Signal(int signal) { kill(pid_, signal); }
 
@@ -76,8 +89,9 @@ class PeerProcess {
   }
 
   pid_t pid_ = -1;
-  FILE* to_ = nullptr;
-  FILE* from_ = nullptr;
+  int to_ = -1;
+  int from_ = -1;
+  std::string read_;  // of the lines to come
 };
 
 struct Meeting {
