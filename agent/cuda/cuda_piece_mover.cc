@@ -187,29 +187,78 @@ void CudaPieceMover::StartUnpack(absl::Span<const PieceRange> ranges,
   EndLater(std::move(begun), std::move(last), unpacks_, std::move(done));
 }
 
-absl::Status CudaPieceMover::CopyByBounce(absl::Span<const PieceRange> ranges) {
-  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
-  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Workspace> workspace, Take());
-  absl::StatusOr<std::byte*> bounce = workspace->Bounce(PackedBytes(ranges));
-  absl::Status moved = bounce.status();
-  if (moved.ok()) {
+// What of a copy is queued, one run of ranges at a time.
+class CudaPieceMover::CopyUnderWay final : public PieceMover::Copying {
+ public:
+  explicit CopyUnderWay(CudaPieceMover& mover) : mover_(mover) {}
+  ~CopyUnderWay() override { End().IgnoreError(); }
+
+  // Queues; what was queued before is over.
+  absl::Status BeginInPlace(absl::Span<const PieceRange> ranges) {
+    SLUICE_ASSIGN_OR_RETURN(last_, mover_.Begin([&](PieceCall& call) {
+      return call.Copy(ranges);
+    }));
+    return absl::OkStatus();
+  }
+  absl::Status BeginByBounce(absl::Span<const PieceRange> ranges) {
+    SLUICE_RETURN_IF_ERROR(mover_.runtime_->Use(mover_.device_));
+    SLUICE_ASSIGN_OR_RETURN(bounce_, mover_.Take());
+    SLUICE_ASSIGN_OR_RETURN(packed_, bounce_->Bounce(PackedBytes(ranges)));
     std::vector<PieceRange> parts(ranges.begin(), ranges.end());
     for (PieceRange& range : parts) range.packed -= ranges[0].packed;
-    moved = Pack(parts, *bounce);
+    SLUICE_RETURN_IF_ERROR(mover_.BeginPack(parts, packed_, last_));
     for (PieceRange& range : parts) range.digest = nullptr;
-    if (moved.ok()) moved = Unpack(parts, *bounce);
+    to_unpack_ = std::move(parts);
+    return last_ == nullptr ? BeginUnpack() : absl::OkStatus();
   }
-  Return(std::move(workspace));
-  return moved;
+  bool over() const { return last_ == nullptr && to_unpack_.empty(); }
+
+  absl::Status End() override {
+    absl::Status status = mover_.End(std::move(last_));
+    if (status.ok() && !to_unpack_.empty()) {
+      status = mover_.EndAfter(BeginUnpack(), std::move(last_));
+    }
+    to_unpack_.clear();
+    if (bounce_ != nullptr) mover_.Return(std::move(bounce_));
+    return status;
+  }
+
+ private:
+  absl::Status BeginUnpack() {
+    const std::vector<PieceRange> parts = std::exchange(to_unpack_, {});
+    return mover_.BeginUnpack(parts, packed_, last_);
+  }
+
+  CudaPieceMover& mover_;
+  std::unique_ptr<PieceCall> last_;
+  // Of a copy by way of pinned memory: that, and what is still to leave it.
+  std::unique_ptr<Workspace> bounce_;
+  std::byte* packed_ = nullptr;
+  std::vector<PieceRange> to_unpack_;
+};
+
+absl::StatusOr<std::unique_ptr<PieceMover::Copying>> CudaPieceMover::BeginCopy(
+    absl::Span<const PieceRange> ranges) {
+  auto copying = std::make_unique<CopyUnderWay>(*this);
+  SLUICE_RETURN_IF_ERROR(
+      ForRuns(ranges, WayOfCopy,
+              [&](absl::Span<const PieceRange> part, Way way) -> absl::Status {
+                if (way == Way::kHost) return host_.Copy(part);
+                SLUICE_RETURN_IF_ERROR(copying->End());
+                return way == Way::kBounce ? copying->BeginByBounce(part)
+                                           : copying->BeginInPlace(part);
+              }));
+  if (copying->over()) {
+    SLUICE_RETURN_IF_ERROR(copying->End());
+    return nullptr;
+  }
+  return copying;
 }
 
 absl::Status CudaPieceMover::Copy(absl::Span<const PieceRange> ranges) {
-  return ForRuns(ranges, WayOfCopy,
-                 [&](absl::Span<const PieceRange> part, Way way) {
-                   if (way == Way::kHost) return host_.Copy(part);
-                   if (way == Way::kBounce) return CopyByBounce(part);
-                   return Run([&](PieceCall& call) { return call.Copy(part); });
-                 });
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Copying> copying,
+                          BeginCopy(ranges));
+  return copying == nullptr ? absl::OkStatus() : copying->End();
 }
 
 absl::Status CudaPieceMover::DigestOf(absl::Span<const PieceRange> ranges) {

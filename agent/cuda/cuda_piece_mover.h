@@ -17,7 +17,8 @@
 // Messages. StartPack and StartUnpack only queue: each movement has a workspace
 // with a stream of its own, so one message is packed while another is unpacked
 // and others are on their way. Two threads wait for the device in the order of
-// queueing, one for what is packed and one for what is unpacked.
+// queueing, one for what is packed and one for what is unpacked. Nor does
+// BeginCopy wait; its caller does.
 
 #include <cstdint>
 #include <memory>
@@ -56,11 +57,15 @@ class CudaPieceMover final : public PieceMover {
   void StartUnpack(absl::Span<const PieceRange> ranges, const std::byte* packed,
                    Done done) override;
   absl::Status Copy(absl::Span<const PieceRange> ranges) override;
+  absl::StatusOr<std::unique_ptr<Copying>> BeginCopy(
+      absl::Span<const PieceRange> ranges) override;
   absl::Status DigestOf(absl::Span<const PieceRange> ranges) override;
   std::byte* AllocateStaging(int64_t bytes) override;
   void FreeStaging(std::byte* memory) override;
 
  private:
+  class CopyUnderWay;
+
   absl::StatusOr<std::unique_ptr<Workspace>> Take();
   void Return(std::unique_ptr<Workspace> workspace);
 
@@ -82,7 +87,6 @@ class CudaPieceMover final : public PieceMover {
   absl::Status EndAfter(absl::Status begun, std::unique_ptr<PieceCall> last);
   void EndLater(absl::Status begun, std::unique_ptr<PieceCall> last,
                 ThreadPool& lane, Done done);
-  absl::Status CopyByBounce(absl::Span<const PieceRange> ranges);
 
   CudaRuntime* const runtime_;
   const int device_;

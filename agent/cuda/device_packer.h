@@ -5,8 +5,10 @@
 // to GPU. What lies in memory of the host passes through pinned memory.
 
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "agent/cuda/cuda_piece_mover.h"
 #include "agent/cuda/cuda_runtime.h"
@@ -33,6 +35,10 @@ class DevicePacker final : public PieceMover {
                    Done done) override;
   absl::Status Copy(absl::Span<const PieceRange> ranges) override {
     return mover_.Copy(ranges);
+  }
+  absl::StatusOr<std::unique_ptr<Copying>> BeginCopy(
+      absl::Span<const PieceRange> ranges) override {
+    return mover_.BeginCopy(ranges);
   }
   absl::Status DigestOf(absl::Span<const PieceRange> ranges) override {
     return mover_.DigestOf(ranges);

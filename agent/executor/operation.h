@@ -170,6 +170,15 @@ class TransferOperation
     absl::Time last_progress;
   };
 
+  // Bytes [lo, hi) of a transfer's stream, copied or being copied.
+  struct CopiedChunk {
+    int64_t lo = 0;
+    int64_t hi = 0;
+    std::vector<SegmentDigest> digests = {};
+    absl::Status moved = {};
+    std::unique_ptr<PieceMover::Copying> copying = nullptr;  // null: over
+  };
+
   // A source digest that several transfers of this operation need.
   struct SharedDigest {
     std::optional<Digest> digest;
@@ -257,6 +266,8 @@ class TransferOperation
   void ScheduleCopiesLocked(Transfer& transfer, int64_t until)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CopyRange(Transfer& transfer, int64_t lo, int64_t hi);
+  // Waits for a chunk and counts it. `since` is when the one before was over.
+  void EndChunk(Transfer& transfer, CopiedChunk chunk, absl::Time& since);
   void PullFrom(LocalPeer& peer);
   absl::Status OpenPeer(LocalPeer& peer);
   // Returns whether there is anything left to wait for.

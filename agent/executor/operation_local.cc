@@ -1,9 +1,13 @@
 // What moves inside a node: copies by mapped memory.
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "agent/executor/operation.h"
 #include "agent/piece_match.h"
 #include "common/status_macros.h"
@@ -30,20 +34,38 @@ void TransferOperation::ScheduleCopiesLocked(Transfer& transfer,
 }
 
 void TransferOperation::CopyRange(Transfer& transfer, int64_t lo, int64_t hi) {
+  // A device copies a chunk while the one before is waited for and counted.
+  std::optional<CopiedChunk> before;
+  absl::Time since = deps_.clock.Now();
   while (lo < hi && !failed_) {
-    const int64_t end = std::min(hi, lo + kCopyChunkBytes);
-    const absl::Time start = deps_.clock.Now();
-    std::vector<SegmentDigest> parts;
-    const absl::Status moved =
-        transfer.stream.Copy(lo, end, Compares(transfer) ? &parts : nullptr);
-    MutexLock lock(mutex_);
-    if (FailIfLocked(transfer, moved)) return;
-    stats_.seconds[static_cast<size_t>(transfer.link())] +=
-        absl::ToDoubleSeconds(deps_.clock.Now() - start);
-    AddLandedDigestsLocked(transfer, parts);
-    LandedLocked(transfer, lo, end);
-    lo = end;
+    CopiedChunk chunk{lo, std::min(hi, lo + kCopyChunkBytes)};
+    auto copying = transfer.stream.BeginCopy(
+        chunk.lo, chunk.hi, Compares(transfer) ? &chunk.digests : nullptr);
+    if (before.has_value()) EndChunk(transfer, *std::move(before), since);
+    before.reset();
+    chunk.moved = copying.status();
+    if (copying.ok()) chunk.copying = *std::move(copying);
+    lo = chunk.hi;
+    if (chunk.copying != nullptr) {
+      before = std::move(chunk);
+    } else {
+      EndChunk(transfer, std::move(chunk), since);
+    }
   }
+  if (before.has_value()) EndChunk(transfer, *std::move(before), since);
+}
+
+void TransferOperation::EndChunk(Transfer& transfer, CopiedChunk chunk,
+                                 absl::Time& since) {
+  if (chunk.copying != nullptr) chunk.moved = chunk.copying->End();
+  MutexLock lock(mutex_);
+  if (FailIfLocked(transfer, chunk.moved)) return;
+  const absl::Time now = deps_.clock.Now();
+  stats_.seconds[static_cast<size_t>(transfer.link())] +=
+      absl::ToDoubleSeconds(now - since);
+  since = now;
+  AddLandedDigestsLocked(transfer, chunk.digests);
+  LandedLocked(transfer, chunk.lo, chunk.hi);
 }
 
 absl::Status TransferOperation::OpenPeer(LocalPeer& peer) {

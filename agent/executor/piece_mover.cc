@@ -1,5 +1,6 @@
 #include "agent/executor/piece_mover.h"
 
+#include <memory>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -26,6 +27,12 @@ Digest* DigestFor(const PieceRange& range, size_t destination) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<PieceMover::Copying>> PieceMover::BeginCopy(
+    absl::Span<const PieceRange> ranges) {
+  SLUICE_RETURN_IF_ERROR(Copy(ranges));
+  return nullptr;
+}
 
 absl::Status HostPieceMover::Pack(absl::Span<const PieceRange> ranges,
                                   std::byte* packed) {

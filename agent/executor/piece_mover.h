@@ -10,10 +10,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "agent/executor_interface.h"
 #include "common/digest_value.h"
@@ -62,6 +64,17 @@ class PieceMover {
 
   // From the sources to all destinations.
   virtual absl::Status Copy(absl::Span<const PieceRange> ranges) = 0;
+  // A copy that was begun. Its destructor waits for it, too.
+  class Copying {
+   public:
+    virtual ~Copying() = default;
+    // Waits until it is over. To be called once, on the thread that began it.
+    virtual absl::Status End() = 0;
+  };
+  // As Copy, but it may return before that is over: null where it is over.
+  // Pieces and digests stay until the end; the list of ranges need not.
+  virtual absl::StatusOr<std::unique_ptr<Copying>> BeginCopy(
+      absl::Span<const PieceRange> ranges);
   // Of what the sources hold.
   virtual absl::Status DigestOf(absl::Span<const PieceRange> ranges) = 0;
 

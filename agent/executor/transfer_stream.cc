@@ -237,9 +237,9 @@ void TransferStream::StartUnpack(int64_t lo, int64_t hi, const std::byte* in,
                       });
 }
 
-absl::Status TransferStream::Copy(int64_t lo, int64_t hi,
-                                  std::vector<SegmentDigest>* digests) const {
-  return mover_->Copy(Ranges(lo, hi, Reads::kSource, digests));
+absl::StatusOr<std::unique_ptr<PieceMover::Copying>> TransferStream::BeginCopy(
+    int64_t lo, int64_t hi, std::vector<SegmentDigest>* digests) const {
+  return mover_->BeginCopy(Ranges(lo, hi, Reads::kSource, digests));
 }
 
 absl::Status TransferStream::CopyToOthers(int64_t lo, int64_t hi) const {

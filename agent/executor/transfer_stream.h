@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -75,11 +76,11 @@ class TransferStream {
   void StartUnpack(int64_t lo, int64_t hi, const std::byte* in, bool digests,
                    Moved moved) const;
 
-  // The other movements; each appends the digests of what it moved to `digests`
-  // unless that is null. Errors: the mover's.
-  // From the source to all destinations, both mapped.
-  absl::Status Copy(int64_t lo, int64_t hi,
-                    std::vector<SegmentDigest>* digests) const;
+  // The other movements; each sets `digests` to those of what it moved, unless
+  // that is null. Errors: the mover's.
+  // From the source to all destinations, both mapped; as PieceMover::BeginCopy.
+  absl::StatusOr<std::unique_ptr<PieceMover::Copying>> BeginCopy(
+      int64_t lo, int64_t hi, std::vector<SegmentDigest>* digests) const;
   // From the first destination to the others.
   absl::Status CopyToOthers(int64_t lo, int64_t hi) const;
   absl::Status DigestSource(int64_t lo, int64_t hi,

@@ -138,8 +138,9 @@ class LenderRig {
     return count;
   }
 
-  absl::StatusOr<v1::OperationResult> Sync() {
+  absl::StatusOr<v1::OperationResult> Sync(bool skip_digests = false) {
     v1::SyncRequest request;
+    request.set_skip_digests(skip_digests);
     request.set_model("policy");
     request.set_source("trainer");
     request.add_destinations("rollout");
@@ -184,8 +185,9 @@ class LenderRig {
 // A sync that runs beside the test.
 class Running {
  public:
-  explicit Running(LenderRig& rig)
-      : thread_([this, &rig] { result_ = rig.Sync(); }) {}
+  explicit Running(LenderRig& rig, bool skip_digests = false)
+      : thread_(
+            [this, &rig, skip_digests] { result_ = rig.Sync(skip_digests); }) {}
   ~Running() {
     if (thread_.joinable()) thread_.join();
   }
@@ -285,6 +287,40 @@ TEST_CASE("a worker that is killed in the middle of copies leaves no mixture",
     CHECK_FALSE(rig.ReadRollout(0).ok());
   }
   REQUIRE_OK(rig.AwaitTrainer(false));
+  REQUIRE_OK(rig.AwaitUnmapped(files));
+  CheckGoesOn(rig, 2);
+}
+
+TEST_CASE("a vote is taken back when memory goes that nothing compares",
+          "[integration][gpu]") {
+  LenderRig rig;
+  REQUIRE_OK(rig.Start(/*failpoints=*/true));
+  REQUIRE_OK(rig.WriteStep(1, 0));
+  const std::set<std::string> files = GpuFiles(rig.lender());
+  // Agent 0 has voted and agent 1 has not: nothing is decided.
+  REQUIRE_OK_AND_ASSIGN(auto voted,
+                        rig.cluster().Arm("agent-0", "agent.after_vote", 1,
+                                          FailpointControl::kStop));
+  REQUIRE_OK_AND_ASSIGN(auto votes,
+                        rig.cluster().Arm("agent-1", "agent.before_vote", 1,
+                                          FailpointControl::kStop));
+  Running sync(rig, /*skip_digests=*/true);
+  REQUIRE_OK(rig.cluster().AwaitStatus(
+      "stops", [&](const auto&) { return voted->fired() && votes->fired(); }));
+  REQUIRE_OK(rig.Kill());
+  REQUIRE_OK(rig.Reap());
+  voted.reset();
+  REQUIRE_OK(local_cluster::Signal(rig.cluster().Daemon("agent-0"), SIGCONT));
+  REQUIRE_OK(rig.AwaitTrainer(false));
+  votes.reset();
+  REQUIRE_OK(local_cluster::Signal(rig.cluster().Daemon("agent-1"), SIGCONT));
+  const absl::Status ended = sync.Join().status();
+  CAPTURE(ended);
+  CHECK(absl::IsAborted(ended));
+  CHECK(absl::StrContains(ended.message(), "agent-0"));
+  for (int agent = 0; agent < 2; ++agent) {
+    CHECK_FALSE(rig.ReadRollout(agent).ok());
+  }
   REQUIRE_OK(rig.AwaitUnmapped(files));
   CheckGoesOn(rig, 2);
 }

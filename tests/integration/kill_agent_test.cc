@@ -108,6 +108,7 @@ TEST_CASE("an agent killed beside its vote or commit leaves one version",
       SyncRig::Death death;
       death.daemon = rig->cluster().AgentName(i % rig->cluster().size());
       death.failpoint = place.failpoint;
+      death.certain = true;
       // Only a new life tells the coordinator at once; without it the broken
       // stream does, after its grace.
       death.restart_at_once = i % 4 != 0;

@@ -169,9 +169,12 @@ absl::StatusOr<SyncRig::Ended> SyncRig::AwaitEnd(const Death& death,
     if (gone) died = absl::Now();
     if (!gone) absl::SleepFor(kPoll);
   }
-  if (!stops && !died.has_value() && armed != nullptr && armed->fired()) {
-    // Killed itself in the very moment in which the answer came.
-    died = absl::Now();
+  if (!died.has_value() && armed != nullptr) {
+    const absl::Time until =
+        death.certain ? absl::Now() + kPatience : absl::InfinitePast();
+    while (!armed->fired() && absl::Now() < until) absl::SleepFor(kPoll);
+    // Fired in the very moment in which the answer came, or behind it.
+    if (armed->fired()) died = absl::Now();
   }
   if (died.has_value() && !stops) {
     SLUICE_RETURN_IF_ERROR(

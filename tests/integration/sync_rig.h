@@ -43,6 +43,9 @@ class SyncRig {
     int64_t amount = 1;
     absl::Duration after = absl::ZeroDuration();
     FailpointControl::Action action = FailpointControl::kKill;
+    // Every sync passes the failpoint, some only after the caller's answer: the
+    // death is waited for, also then.
+    bool certain = false;
     // Starts it again as soon as it is dead, not only after the sync.
     bool restart_at_once = false;
     // Called as soon as it is dead or stopped, on the test's thread.

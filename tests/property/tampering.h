@@ -10,7 +10,8 @@ namespace sluice::testing {
 
 // Returns how many random cases to try: `usual`, times SLUICE_PROPERTY_FACTOR
 // of the environment for a longer run
-// (bazel test --test_env=SLUICE_PROPERTY_FACTOR=100 --test_timeout=3600).
+// (bazel test --test_env=SLUICE_PROPERTY_FACTOR=100 --test_timeout=3600). A
+// quarter of them under AddressSanitizer, where each takes many times as long.
 int NumCases(int usual);
 
 // Makes a changed plan consistent in everything that is not its work: numbers,

@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "agent/cuda/cuda_device.h"
+#include "agent/device/host_device.h"
 #include "agent/device/mapped_memory.h"
 #include "agent/executor/piece_mover.h"
 #include "agent/executor_interface.h"
@@ -246,6 +247,60 @@ TEST_CASE("messages are packed and unpacked side by side, none awaited",
   CHECK(std::equal(expected.begin(), expected.end(), messages[1]));
   CHECK(BytesOf(incoming.destinations[0])[0] == expected[0]);
   for (std::byte* m : messages) REQUIRE_OK(f.gpu.FreePinned(m));
+}
+
+TEST_CASE("copies are begun side by side, none awaited", "[cuda_mover]") {
+  Fixture f;
+  const Layout layout{512, 512, 600};
+  const BoundPiece inside = f.NewPiece(layout);
+  BoundPiece leaving = f.NewPiece(layout);
+  leaving.destinations[0].memory =
+      HostDevice().Allocate(layout.memory(), "test").value();
+  std::array<Digest, 2> digests;
+  std::array<PieceRange, 2> ranges = {RangeOf(inside, 0, layout.bytes()),
+                                      RangeOf(leaving, 0, layout.bytes())};
+  for (size_t i = 0; i < 2; ++i) ranges[i].digest = &digests[i];
+
+  f.gpu.Hold();
+  auto in_place = f.mover.BeginCopy({&ranges[0], 1});
+  auto by_bounce = f.mover.BeginCopy({&ranges[1], 1});
+  std::set<StreamHandle> streams;
+  for (const HeldGpu::Queued& one : f.gpu.queued()) streams.insert(one.stream);
+  f.gpu.LetGo();
+  CHECK(streams.size() == 2);
+  REQUIRE_OK(in_place.status());
+  REQUIRE_OK(by_bounce.status());
+  REQUIRE(*in_place != nullptr);
+  REQUIRE(*by_bounce != nullptr);
+  CHECK_OK((*by_bounce)->End());
+  CHECK_OK((*in_place)->End());
+  for (size_t i = 0; i < 2; ++i) {
+    CAPTURE(i);
+    Digest expected_digest, digest;
+    const BoundPiece& piece = *ranges[i].piece;
+    const std::vector<std::byte> expected =
+        PackedByHost(RangeOf(piece, 0, layout.bytes()), expected_digest);
+    PieceRange back = RangeOf(piece, 0, layout.bytes());
+    back.source = &piece.destinations[0];
+    CHECK(PackedByHost(back, digest) == expected);
+    CHECK(digests[i] == expected_digest);
+  }
+}
+
+TEST_CASE("a copy that nobody ends is waited for", "[cuda_mover]") {
+  Fixture f;
+  const Layout layout{512, 512, 600};
+  const BoundPiece piece = f.NewPiece(layout);
+  const PieceRange range = RangeOf(piece, 0, layout.bytes());
+  REQUIRE_OK(f.mover.BeginCopy({&range, 1}).status());
+  CHECK(BytesOf(piece.destinations[0])[0] == BytesOf(*piece.source)[0]);
+  // Its workspace serves the next one.
+  f.gpu.Forget();
+  REQUIRE_OK(f.mover.Copy({&range, 1}));
+  REQUIRE_OK(f.mover.Copy({&range, 1}));
+  std::set<StreamHandle> streams;
+  for (const HeldGpu::Queued& one : f.gpu.queued()) streams.insert(one.stream);
+  CHECK(streams.size() == 1);
 }
 
 TEST_CASE("what cannot be begun ends once, with the reason", "[cuda_mover]") {

@@ -276,6 +276,45 @@ TEST_CASE("an aborted operation ends when the GPU lets go of its memory",
   cluster.ReleaseAll();
 }
 
+// 12 MB of F32: more than two chunks of a pull, less than one job.
+TestTransfer Large(int source, int destination) {
+  TestTransfer t = Plain(0, source, destination, DType::kF32);
+  t.tensors[0].shape = {3000, 1000};
+  t.tensors[0].box = Box::Whole({3000, 1000});
+  return t;
+}
+
+TEST_CASE("the next chunk of a pull is copied while the last one is awaited",
+          "[cuda_executor]") {
+  // By copies within the GPU's reach, and by way of pinned memory.
+  for (const MemorySpace from : {MemorySpace::kDevice, MemorySpace::kHost}) {
+    CAPTURE(static_cast<int>(from));
+    cuda::HeldGpu gpu;
+    const auto device = cuda::CudaDevice::Open(&gpu, 0).value();
+    cuda::CudaPieceMover mover(&gpu, 0, /*max_blocks=*/3);
+    MiniCluster::Hardware hardware;
+    hardware.mover = [&](int) { return &mover; };
+    hardware.memory = [&](int, bool source, int64_t bytes) {
+      return source && from == MemorySpace::kHost
+                 ? HostDevice().Allocate(bytes, "test").value()
+                 : device->Allocate(bytes, "test").value();
+    };
+    MiniCluster cluster({0, 0}, Catch::rngSeed(), hardware);
+    cluster.Bind(kOperation, {Large(0, 1)});
+    for (int r = 0; r < 2; ++r) cluster.request(r).digests = false;
+    cluster.PrepareAll();
+    gpu.Forget();
+    gpu.Hold();
+    cluster.StartAll();
+    const bool queued = gpu.WaitForStreams(2);
+    gpu.LetGo();
+    CHECK(queued);
+    for (int r = 0; r < 2; ++r) CHECK_OK(cluster.Wait(r).status);
+    CHECK(cluster.CheckDestinations() == "");
+    cluster.ReleaseAll();
+  }
+}
+
 TEST_CASE("the next message is packed before the last one has left",
           "[cuda_executor]") {
   cuda::HeldGpu gpu;
@@ -288,10 +327,7 @@ TEST_CASE("the next message is packed before the last one has left",
                      : HostDevice().Allocate(bytes, "test").value();
   };
   MiniCluster cluster({0, 1}, Catch::rngSeed(), hardware);
-  TestTransfer t = Plain(0, 0, 1, DType::kF32);
-  t.tensors[0].shape = {3000, 1000};
-  t.tensors[0].box = Box::Whole({3000, 1000});
-  cluster.Bind(kOperation, {t});
+  cluster.Bind(kOperation, {Large(0, 1)});
   for (int r = 0; r < 2; ++r) cluster.request(r).digests = false;
   cluster.PrepareAll();
   // Nobody receives: what is sent has not arrived.
