@@ -29,7 +29,8 @@ absl::StatusOr<UniqueFd> CreateMemoryFile(int64_t bytes,
 absl::StatusOr<int64_t> CheckMemoryFile(int fd);
 
 // Maps `bytes` from the start of the memory; the result keeps the descriptor.
-// Pages are made when first touched.
+// Pages are made when first touched; from 32 MiB on huge ones, where the system
+// lets shared memory have those that ask (shmem_enabled: docs/performance.md).
 // Errors: INVALID_ARGUMENT - bytes below 1 or more than the memory has;
 // RESOURCE_EXHAUSTED - no address space left; PERMISSION_DENIED - opened for
 // reading only.

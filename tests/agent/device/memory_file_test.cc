@@ -4,10 +4,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "agent/device/host_device.h"
 #include "tests/support/status_matchers.h"
 
@@ -95,6 +100,32 @@ TEST_CASE("making pages beforehand changes no byte", "[agent][device]") {
   for (int64_t i = 0; i < kBytes; ++i) {
     REQUIRE(memory->data()[i] == (i == 4097 ? std::byte{7} : std::byte{0}));
   }
+}
+
+// Whether the mapping at this address asks for huge pages ("hg" among the flags
+// that the system lists).
+bool AsksForHugePages(const MappedMemory& memory) {
+  std::ifstream maps("/proc/self/smaps");
+  const std::string start =
+      absl::StrCat(absl::Hex(reinterpret_cast<uintptr_t>(memory.data())), "-");
+  bool here = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (absl::StartsWith(line, start)) here = true;
+    if (here && absl::StartsWith(line, "VmFlags:")) {
+      return absl::StrContains(absl::StrCat(line, " "), " hg ");
+    }
+  }
+  FAIL("no mapping at " << start);
+  return false;
+}
+
+TEST_CASE("large memory asks for huge pages, small does not", "[device]") {
+  HostDevice device;
+  REQUIRE_OK_AND_ASSIGN(const auto large,
+                        device.Allocate(int64_t{33} << 20, "arena"));
+  REQUIRE_OK_AND_ASSIGN(const auto small, device.Allocate(4096, "board"));
+  CHECK(AsksForHugePages(*large));
+  CHECK_FALSE(AsksForHugePages(*small));
 }
 
 }  // namespace
