@@ -1,10 +1,14 @@
 #!/usr/bin/python3
 """Removes the least recently used files of Bazel's disk cache.
 
-Usage: prune_cache.py FOLDER GIB
+Usage: prune_cache.py FOLDER GIB SINCE
 
 Bazel never cleans --disk_cache itself. It marks a file's time when it uses it,
 and treats a missing file as a result to be made again.
+
+What was used since SINCE (seconds of the epoch) stays, however much it is: a
+run that does not fit would otherwise throw away what it did first, and the next
+one make all of it again.
 """
 
 import os
@@ -15,7 +19,7 @@ TARGET_SHARE = 0.8
 
 
 def main():
-    folder, limit = sys.argv[1], float(sys.argv[2]) * 2**30
+    folder, limit, since = sys.argv[1], float(sys.argv[2]) * 2**30, float(sys.argv[3])
     files = []
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -29,8 +33,8 @@ def main():
     if total <= limit:
         return
     before = total
-    for _, size, path in sorted(files):
-        if total <= limit * TARGET_SHARE:
+    for used, size, path in sorted(files):
+        if total <= limit * TARGET_SHARE or used >= since:
             break
         try:
             os.unlink(path)
