@@ -61,10 +61,12 @@ std::set<std::string> GpuFiles(const Process& process) {
 // agents, solo on agent 1.
 class LenderRig {
  public:
+  // Agents that failpoints stop are not lost meanwhile.
   absl::Status Start(bool failpoints = false) {
     SLUICE_ASSIGN_OR_RETURN(cluster_,
                             TestCluster::Start({.nodes = 1,
                                                 .agents_per_node = 2,
+                                                .lease = 2 * kPatience,
                                                 .failpoints = failpoints,
                                                 .gpus = {0, 1}}));
     v1::RegisterModelRequest request;
