@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <random>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -103,13 +102,6 @@ TEST_CASE("random plans arrive between memories of all spaces",
     CHECK(cluster.CheckDestinations() == "");
     cluster.ReleaseAll();
   }
-}
-
-// How many streams something was queued on.
-size_t Streams(const std::vector<cuda::HeldGpu::Queued>& queued) {
-  std::set<cuda::StreamHandle> streams;
-  for (const cuda::HeldGpu::Queued& one : queued) streams.insert(one.stream);
-  return streams.size();
 }
 
 TestTransfer Plain(uint32_t id, int source, int destination, DType dtype) {
@@ -235,7 +227,7 @@ TEST_CASE("messages are carried on while the GPU unpacks others",
   cluster.StartAll();
   // Digests of both are queued before either has ended.
   const bool queued = held.gpu.WaitForQueued("DigestBoxes", 2);
-  const size_t streams = Streams(held.gpu.queued());
+  const size_t streams = held.gpu.Streams();
 
   // The transport's thread waits for no GPU: another operation goes through.
   held.on_device = false;

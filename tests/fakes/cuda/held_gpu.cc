@@ -36,6 +36,17 @@ size_t HeldGpu::Count(absl::string_view what) const {
   return CountLocked(what);
 }
 
+size_t HeldGpu::StreamsLocked() const {
+  std::set<StreamHandle> streams;
+  for (const Queued& one : queued_) streams.insert(one.stream);
+  return streams.size();
+}
+
+size_t HeldGpu::Streams() const {
+  MutexLock lock(mutex_);
+  return StreamsLocked();
+}
+
 void HeldGpu::Forget() {
   MutexLock lock(mutex_);
   queued_.clear();
@@ -60,9 +71,7 @@ bool HeldGpu::WaitForQueued(absl::string_view what, size_t count) {
 
 bool HeldGpu::WaitForStreams(size_t count) {
   return WaitUntil([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    std::set<StreamHandle> streams;
-    for (const Queued& one : queued_) streams.insert(one.stream);
-    return streams.size() >= count;
+    return StreamsLocked() >= count;
   });
 }
 

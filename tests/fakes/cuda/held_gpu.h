@@ -37,6 +37,8 @@ class HeldGpu final : public ProcessGpuRuntime {
   // What was queued since the last Forget, in this order.
   std::vector<Queued> queued() const;
   size_t Count(absl::string_view what) const;
+  // On how many streams.
+  size_t Streams() const;
   void Forget();
   // Waits until so many of this kind were queued; false after a minute.
   bool WaitForQueued(absl::string_view what, size_t count);
@@ -52,6 +54,7 @@ class HeldGpu final : public ProcessGpuRuntime {
   bool WaitUntil(const std::function<bool()>& reached);
   size_t CountLocked(absl::string_view what) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  size_t StreamsLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable Mutex mutex_;
   CondVar changed_;
