@@ -49,6 +49,10 @@ class AgentDevice {
   HostDevice& host() { return host_; }
   // Memory of the host that the GPU reaches; null where none is served.
   Device* pinned() { return pinned_.get(); }
+  // Maps what workers lend by descriptor; pins it, too, where a GPU is served.
+  Device& lent(bool pin) {
+    return pin && pinned_ != nullptr ? static_cast<Device&>(*pinned_) : host_;
+  }
 
   // What moves bytes in and between these memories.
   PieceMover& mover() { return mover_ ? *mover_ : TheHostMover(); }

@@ -18,7 +18,7 @@
 #include "common/convert_tensor.h"
 #include "common/dtype.h"
 #include "common/status_macros.h"
-#include "proto/sluice/v1/worker_service.pb.h"
+#include "proto/sluice/v1/descriptor_socket.pb.h"
 
 namespace sluice::agent {
 namespace {

@@ -2,8 +2,8 @@
 #define SLUICE_AGENT_DESCRIPTOR_SOCKET_H_
 
 // The agent's descriptor socket: workers give and fetch memory, peers of the
-// node open what they pull. The protocol is at the end of
-// proto/sluice/v1/worker_service.proto. Only processes of the same user are
+// node open what they pull. The protocol is
+// proto/sluice/v1/descriptor_socket.proto. Only processes of the same user are
 // answered.
 
 #include <cstdint>

@@ -85,6 +85,9 @@ class AgentHost {
     PieceMover* mover = nullptr;
     // Where second copies of placements lie; null: where the first ones do.
     Device* second_copies = nullptr;
+    // Where placements lie that are in memory of the host; null: where arenas
+    // do.
+    Device* host_copies = nullptr;
     // Told of the order of segments; null where there are none.
     MessageLanes* lanes = nullptr;
   };
@@ -141,6 +144,7 @@ class AgentHost {
   void Step(const Event& event);
   void RunOne(Effect& effect);
   // One per kind of effect.
+  Device& DeviceFor(BufferUse use);
   void Run(AllocateBuffer& order);
   void Run(FreeBuffer& order);
   void Run(PrepareExecution& order);

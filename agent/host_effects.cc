@@ -25,17 +25,32 @@ absl::string_view GpuDomainOf(const std::string& device) {
 
 }  // namespace
 
+Device& AgentHost::DeviceFor(BufferUse use) {
+  Device* device = nullptr;
+  switch (use) {
+    case BufferUse::kFirstCopy:
+      break;
+    case BufferUse::kSecondCopy:
+      device = deps_.second_copies;
+      break;
+    case BufferUse::kHostCopy:
+      device = deps_.host_copies;
+      break;
+    case BufferUse::kSamples:
+      device = deps_.host_memory;
+      break;
+  }
+  return device != nullptr ? *device : deps_.device;
+}
+
 void AgentHost::Run(AllocateBuffer& order) {
   const auto allocate = [&]() -> absl::Status {
-    Device* device = &deps_.device;
-    if (!order.whole && deps_.host_memory != nullptr) {
-      device = deps_.host_memory;
-    } else if (order.second && deps_.second_copies != nullptr) {
-      device = deps_.second_copies;
-    }
-    SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<MappedMemory> memory,
-                            device->Allocate(order.bytes, order.label));
-    if (order.whole && memory->space() == MemorySpace::kHost) {
+    SLUICE_ASSIGN_OR_RETURN(
+        std::shared_ptr<MappedMemory> memory,
+        DeviceFor(order.use).Allocate(order.bytes, order.label));
+    // Of samples little may be used; pinned memory has its pages.
+    if (order.use != BufferUse::kSamples &&
+        memory->space() == MemorySpace::kHost) {
       content_->Touch(memory);
     }
     return deps_.buffers.Add(order.buffer, std::move(memory), order.label);

@@ -55,6 +55,9 @@ void AddGpuFlags(Flags& flags, AgentServer::Options& server) {
   flags.Add("second-copy", &server.second_copy,
             "where the second copy of a placement lies: \"device\", or "
             "\"pinned\" memory of the host beside a GPU");
+  flags.Add("pin-lent", &server.pin_lent,
+            "pins memory of the host that workers lend for placements, so that "
+            "the GPU copies it without a detour");
   flags.Add("nccl-library", &server.nccl.library.path,
             "NCCL's file; without this and the next, SLUICE_NCCL_LIBRARY");
   flags.Add("nccl-search", &server.nccl.library.search,

@@ -138,10 +138,11 @@ AgentServer::AgentServer(Options options, std::unique_ptr<AgentDevice> device,
              },
              &device_->host(), &device_->mover(),
              options_.second_copy == "pinned" ? device_->pinned() : nullptr,
-             gpu_lanes_.get()}),
+             device_->pinned(), gpu_lanes_.get()}),
       agent_service_(host_),
       worker_service_(
-          {host_, device_->arenas(), device_->host(), buffers_, descriptors_,
+          {host_, device_->arenas(), device_->host(),
+           device_->lent(options_.pin_lent), buffers_, descriptors_,
            reduce_groups_,
            [this](const GpuMemoryOffer& offer) {
              return AdoptGpuMemory(Seat(), offer);

@@ -65,6 +65,8 @@ class AgentServer {
     // Where the second copy of a placement lies, "device" or "pinned" memory of
     // the host: the current version is in either, by turns.
     std::string second_copy = "device";
+    // Pins memory of the host that workers lend for placements.
+    bool pin_lent = false;
 
     // Errors: INVALID_ARGUMENT - names the field, what is expected and found.
     absl::Status Validate() const;

@@ -79,7 +79,7 @@ absl::StatusOr<BufferId> WorkerServiceImpl::TakeLent(
     SLUICE_ASSIGN_OR_RETURN(
         UniqueFd fd,
         deps_.descriptors.Take(SessionId(request.session()), request.token()));
-    SLUICE_ASSIGN_OR_RETURN(memory, deps_.device.Adopt(std::move(fd)));
+    SLUICE_ASSIGN_OR_RETURN(memory, deps_.lent.Adopt(std::move(fd)));
   }
   if (request.offset_bytes() > memory->size()) {
     return absl::InvalidArgumentError(

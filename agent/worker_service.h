@@ -40,6 +40,7 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
     AgentHost& host;
     Device& arenas;  // maps what lies on a GPU
     Device& device;  // maps descriptors
+    Device& lent;    // the same, of what is lent for placements
     BufferRegistry& buffers;
     DescriptorTable& descriptors;
     ReduceGroups& reduce_groups;

@@ -24,7 +24,8 @@
 
 namespace sluice {
 
-enum class Storage { kUnspecified = 0, kArena = 1, kLent = 2 };
+// As v1::Storage.
+enum class Storage { kUnspecified = 0, kArena = 1, kLent = 2, kHostArena = 3 };
 
 // A placement by name, as defined in one generation.
 struct PlacementRef {

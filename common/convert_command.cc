@@ -363,8 +363,9 @@ absl::Status ParseOutcome(const v1::Outcome& proto, absl::Status& outcome) {
 
 absl::StatusOr<Storage> FromProto(v1::Storage proto) {
   if (!v1::Storage_IsValid(proto) || proto == v1::STORAGE_UNSPECIFIED) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "storage: expected ARENA or LENT, found ", static_cast<int>(proto)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("storage: expected ARENA, HOST_ARENA or LENT, found ",
+                     static_cast<int>(proto)));
   }
   return static_cast<Storage>(proto);
 }

@@ -30,7 +30,7 @@
 namespace sluice::agent {
 
 // What a worker says when it joins: see JoinReduceGroup of
-// proto/sluice/v1/worker_service.proto.
+// proto/sluice/v1/reduce_group.proto.
 struct ReduceGroupSpec {
   uint64_t session = 0;
   std::string name;

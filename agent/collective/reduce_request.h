@@ -2,7 +2,7 @@
 #define SLUICE_AGENT_COLLECTIVE_REDUCE_REQUEST_H_
 
 // What a worker asks of a reduce group, and how it is answered: see
-// proto/sluice/v1/worker_service.proto, ReduceGroup.
+// proto/sluice/v1/reduce_group.proto.
 
 #include <cstdint>
 #include <functional>

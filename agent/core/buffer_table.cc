@@ -19,7 +19,7 @@ const BufferTable::Buffer& BufferTable::at(BufferId id) const {
 }
 
 void BufferTable::Allocate(BufferId id, int64_t bytes, std::string label,
-                           Outbox& out, bool whole, bool second) {
+                           BufferUse use, Outbox& out) {
   SLUICE_CHECK(bytes <= free_bytes())
       << "buffer " << id << ": " << bytes << " bytes, free " << free_bytes();
   Buffer buffer;
@@ -27,7 +27,7 @@ void BufferTable::Allocate(BufferId id, int64_t bytes, std::string label,
   const bool inserted = buffers_.emplace(id, std::move(buffer)).second;
   SLUICE_CHECK(inserted) << "buffer " << id;
   used_bytes_ += bytes;
-  out.Add(AllocateBuffer{id, bytes, std::move(label), whole, second});
+  out.Add(AllocateBuffer{id, bytes, std::move(label), use});
 }
 
 void BufferTable::Adopt(BufferId id, int64_t bytes) {

@@ -35,8 +35,8 @@ class BufferTable {
   BufferId NewId() { return BufferId(next_id_++); }
   // Counts the memory and orders the buffer from the host. `id` is new; the
   // caller has checked free_bytes().
-  void Allocate(BufferId id, int64_t bytes, std::string label, Outbox& out,
-                bool whole = true, bool second = false);
+  void Allocate(BufferId id, int64_t bytes, std::string label, BufferUse use,
+                Outbox& out);
   // Takes note of a lent buffer, ready at once and counted against nothing.
   void Adopt(BufferId id, int64_t bytes);
 

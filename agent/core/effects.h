@@ -27,15 +27,21 @@ namespace sluice::agent {
 // core numbers its buffers from 1; those that the host makes (lent memory) have
 // kHostBufferBit set, so that the two never meet.
 inline constexpr uint64_t kHostBufferBit = uint64_t{1} << 63;
+enum class BufferUse {
+  // A placement's copies, on the agent's device: the second may lie elsewhere.
+  // All of a copy will be used.
+  kFirstCopy,
+  kSecondCopy,
+  // Either copy of a placement that is in memory of the host.
+  kHostCopy,
+  // A segment for samples, in memory of the host.
+  kSamples,
+};
 struct AllocateBuffer {
   BufferId buffer;
   int64_t bytes = 0;
   std::string label;  // for status and logs
-  // A placement's copy, on the agent's device: all of it will be used. If not,
-  // a segment for samples, in memory of the host.
-  bool whole = true;
-  // A placement's second copy, which may lie elsewhere than the first.
-  bool second = false;
+  BufferUse use = BufferUse::kFirstCopy;
 };
 // Unmaps and closes; mappings that executions still hold live until their end.
 // Lent buffers too: when lent anew, refused or forgotten.

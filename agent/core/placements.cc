@@ -58,6 +58,13 @@ void Retire(CoreState& state, Placement& placement) {
   state.buffers.FreeDoomed(state.out);
 }
 
+BufferUse UseOf(const Placement& placement, int copy) {
+  if (placement.definition.storage == Storage::kHostArena) {
+    return BufferUse::kHostCopy;
+  }
+  return copy == 0 ? BufferUse::kFirstCopy : BufferUse::kSecondCopy;
+}
+
 absl::Status AllocateArenas(CoreState& state, Placement& placement) {
   // A copy of nothing has a buffer too, so that nobody treats it differently.
   const int64_t bytes =
@@ -71,9 +78,9 @@ absl::Status AllocateArenas(CoreState& state, Placement& placement) {
   }
   for (int i = 0; i < kArenaCopies; ++i) {
     const BufferId id = state.buffers.NewId();
-    state.buffers.Allocate(
-        id, bytes, absl::StrCat(placement.Name(), " copy ", i), state.out,
-        /*whole=*/true, /*second=*/i > 0);
+    state.buffers.Allocate(id, bytes,
+                           absl::StrCat(placement.Name(), " copy ", i),
+                           UseOf(placement, i), state.out);
     placement.copies.copy(i).buffer = id;
   }
   return absl::OkStatus();

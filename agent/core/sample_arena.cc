@@ -85,8 +85,7 @@ absl::StatusOr<std::vector<SampleBlockPtr>> SampleArena::Allocate(
         " segments"));
   }
   for (auto& [id, segment] : made) {
-    buffers_->Allocate(id, segment.bytes, "samples", out,
-                       /*whole=*/false);
+    buffers_->Allocate(id, segment.bytes, "samples", BufferUse::kSamples, out);
     segments_.emplace(id, std::move(segment));
   }
   std::vector<SampleBlockPtr> blocks;

@@ -11,14 +11,14 @@ namespace sluice::agent::cuda {
 namespace {
 
 // Pinned already; unpinned before it is unmapped.
-class PinnedArena final : public MappedMemory {
+class PinnedMemory final : public MappedMemory {
  public:
-  PinnedArena(CudaRuntime* runtime, int device,
-              std::shared_ptr<MappedMemory> host)
+  PinnedMemory(CudaRuntime* runtime, int device,
+               std::shared_ptr<MappedMemory> host)
       : runtime_(runtime), device_(device), host_(std::move(host)) {}
-  PinnedArena(const PinnedArena&) = delete;
-  PinnedArena& operator=(const PinnedArena&) = delete;
-  ~PinnedArena() override {
+  PinnedMemory(const PinnedMemory&) = delete;
+  PinnedMemory& operator=(const PinnedMemory&) = delete;
+  ~PinnedMemory() override {
     absl::Status status = runtime_->Use(device_);
     // What is queued may still touch it.
     if (status.ok()) status = runtime_->SynchronizeDevice();
@@ -43,16 +43,22 @@ class PinnedArena final : public MappedMemory {
 absl::StatusOr<std::shared_ptr<MappedMemory>> PinnedHostDevice::Allocate(
     int64_t bytes, absl::string_view label) {
   SLUICE_ASSIGN_OR_RETURN(auto host, host_.Allocate(bytes, label));
-  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
-  SLUICE_RETURN_IF_ERROR(
-      Annotate(runtime_->Pin(host->data(), host->size()),
-               absl::StrCat("arena \"", label, "\" of the host")));
-  return std::make_shared<PinnedArena>(runtime_, device_, std::move(host));
+  return Pin(std::move(host),
+             absl::StrCat("arena \"", label, "\" of the host"));
 }
 
 absl::StatusOr<std::shared_ptr<MappedMemory>> PinnedHostDevice::Adopt(
     UniqueFd descriptor) {
-  return host_.Adopt(std::move(descriptor));
+  SLUICE_ASSIGN_OR_RETURN(auto host, host_.Adopt(std::move(descriptor)));
+  return Pin(std::move(host), "memory that a worker lends");
+}
+
+absl::StatusOr<std::shared_ptr<MappedMemory>> PinnedHostDevice::Pin(
+    std::shared_ptr<MappedMemory> host, absl::string_view what) {
+  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
+  SLUICE_RETURN_IF_ERROR(
+      Annotate(runtime_->Pin(host->data(), host->size()), what));
+  return std::make_shared<PinnedMemory>(runtime_, device_, std::move(host));
 }
 
 }  // namespace sluice::agent::cuda

@@ -17,7 +17,7 @@
 
 namespace sluice::agent::cuda {
 
-// HostDevice's arenas, pinned. Thread-safe. The runtime outlives the device and
+// HostDevice's memory, pinned. Thread-safe. The runtime outlives the device and
 // all its memory.
 class PinnedHostDevice final : public Device {
  public:
@@ -28,11 +28,15 @@ class PinnedHostDevice final : public Device {
   // Errors: HostDevice's; RESOURCE_EXHAUSTED - no more memory can be pinned.
   absl::StatusOr<std::shared_ptr<MappedMemory>> Allocate(
       int64_t bytes, absl::string_view label) override;
-  // As HostDevice: what others lend is not pinned.
+  // Pins what others lend: the pages stay as long as a result lives. Errors: as
+  // Allocate.
   absl::StatusOr<std::shared_ptr<MappedMemory>> Adopt(
       UniqueFd descriptor) override;
 
  private:
+  absl::StatusOr<std::shared_ptr<MappedMemory>> Pin(
+      std::shared_ptr<MappedMemory> host, absl::string_view what);
+
   CudaRuntime* const runtime_;
   const int device_;
   HostDevice host_;

@@ -3,8 +3,8 @@
 
 // Frames with file descriptors over a Unix stream socket: a 4-byte
 // little-endian length, whose bytes carry the descriptors (SCM_RIGHTS), then as
-// many bytes of body. See proto/sluice/v1/worker_service.proto, "Descriptor
-// socket". This is the blocking side, for clients of that socket.
+// many bytes of body. See proto/sluice/v1/descriptor_socket.proto. This is the
+// blocking side, for clients of that socket.
 
 #include <cstddef>
 #include <cstdint>

@@ -31,6 +31,8 @@ absl::StatusOr<int64_t> CheckMemoryFile(int fd);
 // Maps `bytes` from the start of the memory; the result keeps the descriptor.
 // Pages are made when first touched; from 32 MiB on huge ones, where the system
 // lets shared memory have those that ask (shmem_enabled: docs/performance.md).
+// Mappings of 2 MiB or more begin at multiples of that, and so that whoever
+// reads the same range of several at once has it in the caches at once.
 // Errors: INVALID_ARGUMENT - bytes below 1 or more than the memory has;
 // RESOURCE_EXHAUSTED - no address space left; PERMISSION_DENIED - opened for
 // reading only.

@@ -28,7 +28,7 @@ struct GpuSeat {
 };
 
 // What a worker lends: see GpuReduceMemory of
-// proto/sluice/v1/worker_service.proto.
+// proto/sluice/v1/reduce_group.proto.
 struct GpuMemoryOffer {
   cuda::SharedRange range;
   std::string bus_id;

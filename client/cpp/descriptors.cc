@@ -7,7 +7,7 @@
 #include "agent/device/descriptor_passing.h"
 #include "agent/device/unique_fd.h"
 #include "common/status_macros.h"
-#include "proto/sluice/v1/worker_service.pb.h"
+#include "proto/sluice/v1/descriptor_socket.pb.h"
 
 namespace sluice {
 namespace {

@@ -118,7 +118,7 @@ absl::Status OperationTracker::Check(const SyncRequest& request,
       return absl::FailedPreconditionError(absl::StrCat(
           "placement \"", destination->Name(),
           "\" is in memory that workers lend, one copy; a sync needs two "
-          "(storage ARENA)"));
+          "(storage ARENA or HOST_ARENA)"));
     }
     op.writes.push_back(destination->ref);
     if (!op.plan_only) op.claims.writes.emplace_back(request.model, name);

@@ -59,7 +59,7 @@ struct Placement {
   std::set<int64_t> written;
 
   // Copies of the content an agent has to have room for.
-  int64_t CopiesReserved() const { return storage == Storage::kArena ? 2 : 0; }
+  int64_t CopiesReserved() const { return storage == Storage::kLent ? 0 : 2; }
   // Returns nullptr if the rank is no member.
   PlacementMember* Member(Rank rank);
   const PlacementMember* Member(Rank rank) const;

@@ -24,6 +24,7 @@
 #include "common/convert_command.h"
 #include "common/status_grpc.h"
 #include "proto/sluice/v1/agent_service.grpc.pb.h"
+#include "proto/sluice/v1/descriptor_socket.pb.h"
 #include "proto/sluice/v1/worker_service.grpc.pb.h"
 #include "tests/agent/fake_executor.h"
 #include "tests/agent/fake_membership.h"

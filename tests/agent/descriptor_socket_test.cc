@@ -18,7 +18,7 @@
 #include "agent/device/unique_fd.h"
 #include "agent/peer_directory.h"
 #include "agent/socket_paths.h"
-#include "proto/sluice/v1/worker_service.pb.h"
+#include "proto/sluice/v1/descriptor_socket.pb.h"
 #include "tests/agent/fake_executor.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/support/status_matchers.h"

@@ -188,6 +188,17 @@ TEST_CASE("a definition comes back whole", "[convert]") {
   CHECK(back.storage == Storage::kLent);
 }
 
+TEST_CASE("each storage is told as it is", "[convert]") {
+  for (const Storage storage :
+       {Storage::kArena, Storage::kLent, Storage::kHostArena}) {
+    PlacementDefinition definition = Definition();
+    definition.storage = storage;
+    REQUIRE_OK_AND_ASSIGN(const PlacementDefinition back,
+                          FromProto(ToProto(definition)));
+    CHECK(back.storage == storage);
+  }
+}
+
 TEST_CASE("a malformed definition is refused", "[convert]") {
   v1::PlacementDefinition proto = ToProto(Definition());
   SECTION("no model") { proto.clear_model(); }
@@ -199,7 +210,7 @@ TEST_CASE("a malformed definition is refused", "[convert]") {
   SECTION("an index outside the mesh") { proto.set_mesh_index(2); }
   SECTION("a negative index") { proto.set_mesh_index(-1); }
   SECTION("storage unspecified") { proto.clear_storage(); }
-  SECTION("storage unknown") { proto.set_storage(static_cast<v1::Storage>(3)); }
+  SECTION("storage unknown") { proto.set_storage(static_cast<v1::Storage>(4)); }
   CHECK_THAT(FromProto(proto), StatusIs(kInvalid));
 }
 

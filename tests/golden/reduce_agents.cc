@@ -390,7 +390,8 @@ absl::StatusOr<std::unique_ptr<ReduceAgents>> ReduceAgents::Start(
         const std::string library,
         local_cluster::FindProgram({"tests/fakes/nccl/libfake_nccl.so"}));
     options.agent_flags.push_back(absl::StrCat("--nccl-library=", library));
-    out->gpus_ = std::make_unique<agent::cuda::ProcessGpuRuntime>(kAgents);
+    out->gpus_ = std::make_unique<agent::cuda::ProcessGpuRuntime>(
+        agent::cuda::ProcessGpuRuntime::Options{.devices = kAgents});
     for (int i = 0; i < kAgents; ++i) options.gpus.push_back(i);
   }
   options.nodes = 1;

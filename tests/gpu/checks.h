@@ -42,6 +42,8 @@ absl::Status CheckDigests(const Settings& settings);
 absl::Status CheckCasts(const Settings& settings);
 absl::Status CheckBlends(const Settings& settings);
 absl::Status CheckQuantised(const Settings& settings);
+// Pinned memory of the host, an agent's and a worker's. (space_checks.cc)
+absl::Status CheckPinned(const Settings& settings);
 // One stream waits for another whose kernel delays before it writes.
 absl::Status CheckHandOver(const Settings& settings);
 

@@ -263,6 +263,7 @@ const std::vector<Check>& LocalChecks() {
       {"casts", &CheckCasts, true},
       {"blends", &CheckBlends, true},
       {"fp8 with block scales", &CheckQuantised, true},
+      {"pinned memory of the host", &CheckPinned, true},
       {"hand-over between streams", &CheckHandOver},
   };
   return *checks;

@@ -70,9 +70,10 @@ absl::StatusOr<v1::OperationResult> GpuJob::Sync(
 }
 
 absl::Status GpuJob::PlaceOn(const std::string& name,
-                             const std::vector<int>& agents) {
+                             const std::vector<int>& agents,
+                             v1::Storage storage) {
   return Place(
-      name, ServingLayout(), v1::STORAGE_ARENA,
+      name, ServingLayout(), storage,
       MeshOf({{"data", 1}, {"tensor", static_cast<int64_t>(agents.size())}},
              cluster_->AgentNames(agents)));
 }

@@ -52,7 +52,8 @@ class GpuJob {
       absl::Duration progress_timeout = absl::Seconds(5));
 
   // Places the model once more, in arenas of these agents.
-  absl::Status PlaceOn(const std::string& name, const std::vector<int>& agents);
+  absl::Status PlaceOn(const std::string& name, const std::vector<int>& agents,
+                       v1::Storage storage = v1::STORAGE_ARENA);
 
   // The step that all bytes of an agent's part of a placement carry.
   absl::StatusOr<int64_t> ReadRollout(int agent, uint64_t version,

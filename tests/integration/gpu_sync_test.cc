@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -99,6 +101,40 @@ TEST_CASE("the second copy lies in pinned memory of the host where asked for",
     }
     // Of the three agents with GPUs; the copies are current by turns.
     CHECK(job.device_pins() - before == (sync % 2 == 0 ? 3 : 0));
+  }
+}
+
+TEST_CASE("a placement that is offloaded to the host goes back to GPUs",
+          "[integration][gpu]") {
+  GpuJob job;
+  REQUIRE_OK(job.Start());
+  const std::vector<int> agents = {0, 1, 2, 3};
+  REQUIRE_OK(job.PlaceOn("offloaded", agents, v1::STORAGE_HOST_ARENA));
+  for (int round = 0; round < 3; ++round) {  // both copies, and one again
+    CAPTURE(round);
+    REQUIRE_OK_AND_ASSIGN(const uint64_t version, job.WriteNextStep(kDelay));
+    REQUIRE_OK(job.Sync("offloaded", v1::TRANSPORT_AUTO));
+    const int before = job.device_pins();
+    for (const int agent : agents) {
+      CAPTURE(agent);
+      REQUIRE_OK_AND_ASSIGN(const int64_t step,
+                            job.ReadRollout(agent, version, "offloaded"));
+      CHECK(step == job.step());
+    }
+    CHECK(job.device_pins() == before);
+    // From there, not from the trainer.
+    v1::SyncRequest back;
+    back.set_model("policy");
+    back.set_source("offloaded");
+    back.add_destinations("rollout");
+    REQUIRE_OK(job.cluster().client().Sync(back));
+    for (const int agent : agents) {
+      CAPTURE(agent);
+      REQUIRE_OK_AND_ASSIGN(const int64_t step,
+                            job.ReadRollout(agent, version));
+      CHECK(step == job.step());
+    }
+    CHECK(job.device_pins() == before + 3);  // of agents with GPUs
   }
 }
 
@@ -219,12 +255,16 @@ TEST_CASE("the status says which GPU an agent serves", "[integration][gpu]") {
 
 TEST_CASE("a checkpoint comes to GPUs by loads and syncs, byte by byte",
           "[integration][gpu]") {
+  std::vector<std::string> flags;
+  SECTION("as it is lent") {}
+  SECTION("pinned") { flags = {"--pin-lent"}; }
   ProcessGpuRuntime runtime;
   REQUIRE_OK_AND_ASSIGN(const auto gpu, GpuOfWorker::Open(runtime));
-  REQUIRE_OK_AND_ASSIGN(
-      const auto cluster,
-      TestCluster::Start(
-          {.nodes = 2, .agents_per_node = 2, .gpus = {0, 1, 2}}));
+  REQUIRE_OK_AND_ASSIGN(const auto cluster,
+                        TestCluster::Start({.nodes = 2,
+                                            .agents_per_node = 2,
+                                            .gpus = {0, 1, 2},
+                                            .agent_flags = std::move(flags)}));
   CheckpointRig::Options options;
   options.pipe = 1;
   options.rollout_tensor = 2;
@@ -240,6 +280,23 @@ TEST_CASE("a checkpoint comes to GPUs by loads and syncs, byte by byte",
   // Then once more, straight from the files to the GPUs.
   REQUIRE_OK_AND_ASSIGN(const v1::OperationResult loaded, rig->Load("rollout"));
   REQUIRE_OK(rig->CheckRollout(loaded.version(), /*flips=*/0));
+}
+
+TEST_CASE("lent memory that cannot be pinned is refused with the reason",
+          "[integration][gpu]") {
+  ::setenv("SLUICE_FAKE_GPU_PIN_BYTES", "4096", 1);
+  const auto cluster = TestCluster::Start({.nodes = 1,
+                                           .agents_per_node = 2,
+                                           .gpus = {0},
+                                           .agent_flags = {"--pin-lent"}});
+  ::unsetenv("SLUICE_FAKE_GPU_PIN_BYTES");
+  REQUIRE_OK(cluster);
+  CheckpointRig::Options options;
+  options.pipe = options.data = 1;
+  options.rollout_data = 1;
+  options.rollout_tensor = 2;
+  CHECK_THAT(CheckpointRig::Start(**cluster, options),
+             StatusIs(absl::StatusCode::kResourceExhausted, "lends"));
 }
 
 }  // namespace

@@ -235,7 +235,7 @@ void SimCluster::LookAround() {
   std::vector<std::string> names;
   for (const DeclaredPlacement& placement : placements_) {
     names.push_back(placement.name);
-    if (placement.storage == Storage::kArena) {
+    if (placement.storage != Storage::kLent) {
       CheckNoWayBack(agent, placement.name);
     }
   }

@@ -1,6 +1,7 @@
 // place, remove, load, sync, verify, plan sync: models and their placements.
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,11 @@
 
 namespace sluice::ctl {
 namespace {
+
+const std::map<std::string, v1::Storage> kStorages = {
+    {"arena", v1::STORAGE_ARENA},
+    {"host_arena", v1::STORAGE_HOST_ARENA},
+    {"lent", v1::STORAGE_LENT}};
 
 struct PlaceOptions {
   std::string model = "policy", placement;
@@ -60,7 +66,7 @@ absl::Status Place(Context& context, const PlaceOptions& options) {
       const v1::RegisterPlacementResponse placed,
       client->RegisterPlacement(registration::PlacementRequest(
           options.model, options.placement, std::move(mesh), layout,
-          options.storage == "lent" ? v1::STORAGE_LENT : v1::STORAGE_ARENA)));
+          kStorages.at(options.storage))));
   if (context.json()) {
     Context::PrintJson(placed);
     return absl::OkStatus();
@@ -272,8 +278,9 @@ void AddPlacementCommands(CLI::App& app, Action& chosen) {
                            "Variables of the preset: name=number,...");
         command
             .add_option("--storage", options.storage,
-                        "arena: the agents' memory; lent: workers'")
-            ->check(CLI::IsMember({"arena", "lent"}))
+                        "arena: the agents' memory; host_arena: theirs, on "
+                        "the host also where they serve GPUs; lent: workers'")
+            ->check(CLI::IsMember(kStorages))
             ->capture_default_str();
       },
       Place);

@@ -24,12 +24,24 @@ TEST_CASE("an arena placement gets two copies", "[agent][core]") {
   REQUIRE(allocated.size() == 2);
   CHECK(allocated[0].bytes >= testing::kCopyBytes);
   CHECK(allocated[0].buffer != allocated[1].buffer);
+  CHECK(allocated[0].use == BufferUse::kFirstCopy);
+  CHECK(allocated[1].use == BufferUse::kSecondCopy);
   CHECK_FALSE(defined.ResultOf(id).has_value());
   agent.Do(BufferAllocatedEvent{allocated[0].buffer, absl::OkStatus()});
   const Effects ready =
       agent.Do(BufferAllocatedEvent{allocated[1].buffer, absl::OkStatus()});
   CHECK(ready.ResultOf(id) == absl::OkStatus());
   CHECK(agent.CopiesOf("dst").size() == 2);
+}
+
+TEST_CASE("a placement on the host has both copies there", "[agent][core]") {
+  TestAgent agent;
+  const Effects defined = agent.Send(DefinePlacementCommand{
+      testing::Definition("offloaded", Storage::kHostArena, 1)});
+  const auto allocated = defined.Of<AllocateBuffer>();
+  REQUIRE(allocated.size() == 2);
+  CHECK(allocated[0].use == BufferUse::kHostCopy);
+  CHECK(allocated[1].use == BufferUse::kHostCopy);
 }
 
 TEST_CASE("the same generation again has no effect", "[agent][core]") {

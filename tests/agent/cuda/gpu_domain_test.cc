@@ -13,7 +13,7 @@ namespace sluice::agent::cuda {
 namespace {
 
 TEST_CASE("GPUs that all reach each other have no domains", "[gpu_domain]") {
-  ProcessGpuRuntime runtime(8);
+  ProcessGpuRuntime runtime;
   for (int i = 0; i < 8; ++i) {
     REQUIRE_OK_AND_ASSIGN(const std::string domain, GpuDomain(runtime, i));
     CHECK(domain == "");
@@ -21,7 +21,7 @@ TEST_CASE("GPUs that all reach each other have no domains", "[gpu_domain]") {
 }
 
 TEST_CASE("GPUs on two switches have two domains", "[gpu_domain]") {
-  ProcessGpuRuntime runtime(8, /*reach=*/4);
+  ProcessGpuRuntime runtime({.reach = 4});
   for (int i = 0; i < 8; ++i) {
     REQUIRE_OK_AND_ASSIGN(const std::string domain, GpuDomain(runtime, i));
     CHECK(domain == (i < 4 ? "0000:00:00.0" : "0000:00:04.0"));
@@ -32,7 +32,7 @@ TEST_CASE("GPUs on two switches have two domains", "[gpu_domain]") {
 class Cut final : public ProcessGpuRuntime {
  public:
   explicit Cut(std::set<std::pair<int, int>> cut)
-      : ProcessGpuRuntime(3), cut_(std::move(cut)) {}
+      : ProcessGpuRuntime({.devices = 3}), cut_(std::move(cut)) {}
   absl::StatusOr<bool> CanAccessPeer(int device, int peer) override {
     return !cut_.contains({device, peer});
   }

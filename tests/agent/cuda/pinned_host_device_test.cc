@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "agent/cuda/cuda_status.h"
@@ -49,6 +50,27 @@ TEST_CASE("pinned arenas are mapped by descriptor and reached by the GPU",
   CHECK(gpu.early_unmappings() == 0);
   other.reset();
   CHECK(gpu.holdings().pinned == 0);
+}
+
+TEST_CASE("memory that a worker lends is pinned while it is lent", "[cuda]") {
+  FakeGpu gpu;
+  FakeCudaRuntime runtime(&gpu, 1);
+  PinnedHostDevice device(&runtime, 0);
+  REQUIRE_OK_AND_ASSIGN(UniqueFd file, CreateMemoryFile(kBytes, "lent"));
+  REQUIRE_OK_AND_ASSIGN(auto worker, MapMemoryFile(UniqueFd(dup(file.get())),
+                                                   kBytes, Access::kReadWrite));
+  REQUIRE_OK_AND_ASSIGN(auto lent, device.Adopt(UniqueFd(dup(file.get()))));
+  CHECK(lent->space() == MemorySpace::kPinned);
+  CHECK(gpu.holdings().pinned == 1);
+  std::memset(worker->data(), 5, kBytes);
+  CHECK(lent->data()[kBytes - 1] == std::byte{5});
+  lent.reset();
+  CHECK(gpu.holdings() == CudaHoldings{});
+  gpu.FailCall(0, kCudaMemoryAllocation);
+  CHECK_THAT(device.Adopt(std::move(file)),
+             StatusIs(absl::StatusCode::kResourceExhausted, "lends"));
+  CHECK(gpu.Failed());
+  CHECK(gpu.holdings() == CudaHoldings{});
 }
 
 TEST_CASE("memory that cannot be pinned is given back", "[cuda]") {

@@ -7,8 +7,11 @@
 #include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <memory>
+#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
@@ -117,6 +120,31 @@ bool AsksForHugePages(const MappedMemory& memory) {
   }
   FAIL("no mapping at " << start);
   return false;
+}
+
+TEST_CASE("equal ranges of large memories differ in what caches go by",
+          "[device]") {
+  HostDevice device;
+  std::vector<std::shared_ptr<MappedMemory>> memories;
+  std::set<uintptr_t> steps;
+  for (int i = 0; i < 16; ++i) {
+    CAPTURE(i);
+    REQUIRE_OK_AND_ASSIGN(auto memory,
+                          device.Allocate((int64_t{256} << 20) - i, "large"));
+    const auto address = reinterpret_cast<uintptr_t>(memory->data());
+    CHECK(address % (uintptr_t{2} << 20) == 0);
+    CHECK(steps.insert(address >> 21 & 127).second);
+    // All of it is there.
+    memory->data()[0] = memory->data()[memory->size() - 1] = std::byte{1};
+    memories.push_back(std::move(memory));
+  }
+  // A mapping that is refused leaves nothing behind, and the next is made.
+  REQUIRE_OK_AND_ASSIGN(UniqueFd reader,
+                        ReopenReadOnly(memories[0]->descriptor()));
+  CHECK_THAT(
+      MapMemoryFile(std::move(reader), memories[0]->size(), Access::kReadWrite),
+      StatusIs(absl::StatusCode::kPermissionDenied));
+  CHECK_OK(device.Allocate(int64_t{4} << 20, "next"));
 }
 
 TEST_CASE("large memory asks for huge pages, small does not", "[device]") {

@@ -152,7 +152,7 @@ absl::Status FakeAgent::Act(const Command& command,
 }
 
 void FakeAgent::OnDefine(const PlacementDefinition& definition) {
-  const size_t copies = definition.storage == Storage::kArena ? 2 : 1;
+  const size_t copies = definition.storage == Storage::kLent ? 1 : 2;
   placements.try_emplace(
       definition.ref,
       FakePlacement{definition, std::vector<CopyInventory>(copies)});

@@ -214,6 +214,11 @@ TEST_CASE("too little memory is refused, with needed and free", "[core]") {
   CHECK_THAT(world.StatusOf(world.Call(second)),
              StatusIs(absl::StatusCode::kResourceExhausted,
                       absl::StrCat(1300 - 2 * copy, " of 1300")));
+  // Both copies of what is on the host count alike.
+  second.storage = Storage::kHostArena;
+  CHECK_THAT(world.StatusOf(world.Call(second)),
+             StatusIs(absl::StatusCode::kResourceExhausted,
+                      absl::StrCat(1300 - 2 * copy, " of 1300")));
   // Lent memory is the workers' own.
   second.storage = Storage::kLent;
   CHECK_OK(world.StatusOf(world.Call(second)));

@@ -171,7 +171,7 @@ ProcessGpuHoldings ProcessGpuRuntime::holdings() const {
 }
 
 absl::StatusOr<DeviceInfo> ProcessGpuRuntime::Describe(int device) {
-  if (device < 0 || device >= devices_) return Invalid("Describe");
+  if (device < 0 || device >= options_.devices) return Invalid("Describe");
   return DeviceInfo{.name = "fake GPU of shared memory",
                     .major = 9,
                     .minor = 0,
@@ -181,7 +181,7 @@ absl::StatusOr<DeviceInfo> ProcessGpuRuntime::Describe(int device) {
 }
 
 absl::Status ProcessGpuRuntime::Use(int device) {
-  if (device < 0 || device >= devices_) return Invalid("Use");
+  if (device < 0 || device >= options_.devices) return Invalid("Use");
   current_device = device;
   MutexLock lock(mutex_);
   contexts_.insert(device);
@@ -261,15 +261,24 @@ absl::Status ProcessGpuRuntime::FreePinned(void* memory) {
 
 absl::Status ProcessGpuRuntime::Pin(void* memory, int64_t bytes) {
   MutexLock lock(mutex_);
+  if (bytes > options_.most_pinned_bytes - pinned_bytes_) {
+    return CudaStatus(kCudaMemoryAllocation, "cudaErrorMemoryAllocation",
+                      "Pin");
+  }
   const bool inserted =
       pinned_.emplace(static_cast<std::byte*>(memory), bytes).second;
-  return inserted ? absl::OkStatus() : Invalid("Pin");
+  if (!inserted) return Invalid("Pin");
+  pinned_bytes_ += bytes;
+  return absl::OkStatus();
 }
 
 absl::Status ProcessGpuRuntime::Unpin(void* memory) {
   MutexLock lock(mutex_);
-  return pinned_.erase(static_cast<std::byte*>(memory)) == 1 ? absl::OkStatus()
-                                                             : Invalid("Unpin");
+  const auto it = pinned_.find(static_cast<std::byte*>(memory));
+  if (it == pinned_.end()) return Invalid("Unpin");
+  pinned_bytes_ -= it->second;
+  pinned_.erase(it);
+  return absl::OkStatus();
 }
 
 bool ProcessGpuRuntime::IsKnown(const void* address) {

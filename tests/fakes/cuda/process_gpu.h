@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <set>
@@ -45,15 +46,22 @@ struct ProcessGpuHoldings {
 
 class ProcessGpuRuntime : public QueuedKernels {
  public:
-  // So many GPUs are seen. Of them, each `reach` that follow one another reach
-  // each other's memory, and no others'; 0: all reach all.
-  explicit ProcessGpuRuntime(int devices = 8, int reach = 0)
-      : devices_(devices), reach_(reach) {}
+  struct Options {
+    int devices = 8;  // that are seen
+    // Of them, so many that follow one another reach each other's memory, and
+    // no others'; 0: all reach all.
+    int reach = 0;
+    // By Pin, together: then there is no more memory.
+    int64_t most_pinned_bytes = std::numeric_limits<int64_t>::max();
+  };
+
+  ProcessGpuRuntime() : ProcessGpuRuntime(Options()) {}
+  explicit ProcessGpuRuntime(const Options& options) : options_(options) {}
   ~ProcessGpuRuntime() override;
 
   ProcessGpuHoldings holdings() const;
 
-  absl::StatusOr<int> DeviceCount() override { return devices_; }
+  absl::StatusOr<int> DeviceCount() override { return options_.devices; }
   absl::StatusOr<int> RuntimeVersion() override { return 13000; }
   absl::StatusOr<int> DriverVersion() override { return 13010; }
   absl::StatusOr<DeviceInfo> Describe(int device) override;
@@ -94,7 +102,8 @@ class ProcessGpuRuntime : public QueuedKernels {
 
  private:
   bool Reaches(int device, int peer) const {
-    return reach_ == 0 || device / reach_ == peer / reach_;
+    return options_.reach == 0 ||
+           device / options_.reach == peer / options_.reach;
   }
   class Stream;
   struct Counters {
@@ -122,8 +131,7 @@ class ProcessGpuRuntime : public QueuedKernels {
   // Whether it is memory of the device or pinned.
   bool IsKnown(const void* address);
 
-  const int devices_;
-  const int reach_;
+  const Options options_;
   mutable Mutex mutex_;
   // Devices that this process has a context on: those it has used.
   std::set<int> contexts_ ABSL_GUARDED_BY(mutex_);
@@ -131,6 +139,7 @@ class ProcessGpuRuntime : public QueuedKernels {
   std::map<const std::byte*, Memory> own_ ABSL_GUARDED_BY(mutex_);
   std::map<const std::byte*, Memory> imported_ ABSL_GUARDED_BY(mutex_);
   std::map<const std::byte*, int64_t> pinned_ ABSL_GUARDED_BY(mutex_);
+  int64_t pinned_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of those, by Pin
   std::map<std::string, const std::byte*> import_of_ ABSL_GUARDED_BY(mutex_);
   std::map<void*, std::shared_ptr<Stream>> streams_ ABSL_GUARDED_BY(mutex_);
   std::map<void*, std::shared_ptr<Event>> events_ ABSL_GUARDED_BY(mutex_);
