@@ -8,11 +8,13 @@
 #include "absl/strings/str_cat.h"
 #include "agent/copy/digest.h"
 #include "agent/cuda/box_list.h"
+#include "agent/cuda/element_types.h"
 #include "agent/cuda/fp8_math.h"
 #include "agent/cuda/kernel_math.h"
 #include "agent/cuda/quant_list.h"
 #include "bench/gpu_rig.h"
 #include "common/digest_value.h"
+#include "common/dtype.h"
 #include "common/status_macros.h"
 
 namespace sluice::bench {
@@ -34,7 +36,9 @@ constexpr float kEta = 0.25f;
 // Elements that a verification skips from one to the next; a prime.
 constexpr int64_t kSampled = 101;
 
-int64_t Size(Element element) { return element == Element::kF32 ? 4 : 2; }
+int64_t Size(Element element) {
+  return ByteSize(agent::cuda::DTypeOf(element));
+}
 
 template <typename T>
 T At(const HostBytes& bytes, int64_t index) {

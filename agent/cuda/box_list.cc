@@ -145,7 +145,7 @@ int64_t BoxList::PartnerStride(const Dim& dim) const {
 }
 
 int BoxList::UnitLog2(const Draft& draft) const {
-  // Elements of an access; casts take 8 at most, in two accesses of 16 bytes.
+  // Elements of an access; casts take 8 at most, in accesses of 16 bytes.
   int64_t most = 8;
   if (work_ != Work::kElements) {
     most = int64_t{kWidestAccess} / draft.src_element;

@@ -39,8 +39,8 @@ namespace sluice::agent::cuda {
 
 // Thread-safe. The runtime outlives it, and it all memory that it moves.
 // Errors: those of the runtime; UNIMPLEMENTED - types that the kernels do not
-// cast (F64, 8 bits); INVALID_ARGUMENT - elements to cast that do not lie at
-// multiples of their size.
+// cast (integers, 8 bits); INVALID_ARGUMENT - elements to cast that do not lie
+// at multiples of their size.
 class CudaPieceMover final : public PieceMover {
  public:
   // `max_blocks`: blocks of threads of one launch, at most; 0 is one for each

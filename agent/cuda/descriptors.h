@@ -97,8 +97,9 @@ struct QuantBatch {
   uint32_t blocks = 0;  // of all matrices
 };
 
-// Element types that kernels cast.
-enum class Element : int { kF32, kBF16, kF16 };
+// Element types that kernels cast; those below F64 they also blend, quantise
+// and dequantise.
+enum class Element : int { kF64, kF32, kBF16, kF16 };
 
 }  // namespace sluice::agent::cuda
 

@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "agent/copy/cast_math.h"
 #include "agent/copy/digest_keys.h"
@@ -223,11 +224,17 @@ SLUICE_KERNEL_FUNCTION copy_internal::F32 NarrowFromF32<copy_internal::F32>(
   return copy_internal::F32{bits};
 }
 
-// dst = To(src).
+// dst = To(src), rounded once.
 template <typename From, typename To>
 struct CastElement {
   SLUICE_KERNEL_FUNCTION To operator()(From from, const To&) const {
-    return NarrowFromF32<To>(WidenToF32(from));
+    if constexpr (std::is_same_v<From, To>) {
+      return from;
+    } else {
+      To to;
+      copy_internal::Cast(from, to);
+      return to;
+    }
   }
   static constexpr bool kReadsDestination = false;
 };

@@ -19,6 +19,7 @@ namespace {
 using copy_internal::BF16;
 using copy_internal::F16;
 using copy_internal::F32;
+using copy_internal::F64;
 using digest_internal::KeyTable;
 
 constexpr uint32_t kAllLanes = 0xffffffff;
@@ -163,31 +164,27 @@ cudaStream_t Stream(StreamHandle stream) {
 // The launch's own error, taken away so that the next call does not see it.
 int Launched() { return static_cast<int>(cudaGetLastError()); }
 
-// Calls launch(From{}, To{}).
-template <typename From, typename Launch>
-int WithTarget(Element to, const Launch& launch) {
-  switch (to) {
+// Calls launch(T{}) with a type below F64.
+template <typename Launch>
+int WithNarrow(Element element, const Launch& launch) {
+  switch (element) {
+    case Element::kF64:
+      break;
     case Element::kF32:
-      return launch(From{}, F32{});
+      return launch(F32{});
     case Element::kBF16:
-      return launch(From{}, BF16{});
+      return launch(BF16{});
     case Element::kF16:
-      return launch(From{}, F16{});
+      return launch(F16{});
   }
   return static_cast<int>(cudaErrorInvalidValue);
 }
 
+// Calls launch(T{}) with any type.
 template <typename Launch>
-int WithTypes(Element from, Element to, const Launch& launch) {
-  switch (from) {
-    case Element::kF32:
-      return WithTarget<F32>(to, launch);
-    case Element::kBF16:
-      return WithTarget<BF16>(to, launch);
-    case Element::kF16:
-      return WithTarget<F16>(to, launch);
-  }
-  return static_cast<int>(cudaErrorInvalidValue);
+int WithElement(Element element, const Launch& launch) {
+  if (element == Element::kF64) return launch(F64{});
+  return WithNarrow(element, launch);
 }
 
 }  // namespace
@@ -203,24 +200,28 @@ int LaunchCopy(const BoxBatch& batch, uint32_t max_blocks,
 int LaunchCast(const BoxBatch& batch, Element from, Element to,
                uint32_t max_blocks, StreamHandle stream) {
   if (batch.tiles == 0) return 0;
-  return WithTypes(from, to, [&](auto source, auto target) {
-    CastKernel<decltype(source), decltype(target)>
-        <<<Blocks(batch.tiles, max_blocks), kBlockThreads, 0, Stream(stream)>>>(
-            batch);
-    return Launched();
+  return WithElement(from, [&](auto source) {
+    return WithElement(to, [&](auto target) {
+      CastKernel<decltype(source), decltype(target)>
+          <<<Blocks(batch.tiles, max_blocks), kBlockThreads, 0,
+             Stream(stream)>>>(batch);
+      return Launched();
+    });
   });
 }
 
 int LaunchBlend(const BoxBatch& batch, Element from, Element to, float eta,
                 uint32_t max_blocks, StreamHandle stream) {
   if (batch.tiles == 0) return 0;
-  return WithTypes(from, to, [&](auto source, auto target) {
-    using From = decltype(source);
-    using To = decltype(target);
-    BlendKernel<From, To>
-        <<<Blocks(batch.tiles, max_blocks), kBlockThreads, 0, Stream(stream)>>>(
-            batch, BlendElement<From, To>{eta, 1.0f - eta});
-    return Launched();
+  return WithNarrow(from, [&](auto source) {
+    return WithNarrow(to, [&](auto target) {
+      using From = decltype(source);
+      using To = decltype(target);
+      BlendKernel<From, To>
+          <<<Blocks(batch.tiles, max_blocks), kBlockThreads, 0,
+             Stream(stream)>>>(batch, BlendElement<From, To>{eta, 1.0f - eta});
+      return Launched();
+    });
   });
 }
 
@@ -235,7 +236,7 @@ int LaunchDigest(const BoxBatch& batch, DigestSlot* slots, uint32_t max_blocks,
 int LaunchQuantise(const QuantBatch& batch, Element plain, uint32_t max_blocks,
                    StreamHandle stream) {
   if (batch.blocks == 0) return 0;
-  return WithTypes(plain, plain, [&](auto element, auto) {
+  return WithNarrow(plain, [&](auto element) {
     QuantiseKernel<decltype(element)>
         <<<Blocks(batch.blocks, max_blocks), kBlockThreads, 0,
            Stream(stream)>>>(batch);
@@ -246,7 +247,7 @@ int LaunchQuantise(const QuantBatch& batch, Element plain, uint32_t max_blocks,
 int LaunchDequantise(const QuantBatch& batch, Element plain,
                      uint32_t max_blocks, StreamHandle stream) {
   if (batch.blocks == 0) return 0;
-  return WithTypes(plain, plain, [&](auto element, auto) {
+  return WithNarrow(plain, [&](auto element) {
     DequantiseKernel<decltype(element)>
         <<<Blocks(batch.blocks, max_blocks), kBlockThreads, 0,
            Stream(stream)>>>(batch);

@@ -3,9 +3,8 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
+#include "agent/cuda/element_types.h"
 #include "agent/cuda/piece_ranges.h"
-#include "common/dtype.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent::cuda {
@@ -13,20 +12,6 @@ namespace {
 
 bool Casts(const PieceRange& range, const BoundPlace& place) {
   return HeldType(*range.piece, place) != range.piece->dtype;
-}
-
-absl::StatusOr<Element> ElementOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return Element::kF32;
-    case DType::kBF16:
-      return Element::kBF16;
-    case DType::kF16:
-      return Element::kF16;
-    default:
-      return absl::UnimplementedError(absl::StrCat(
-          "a GPU casts F32, BF16 and F16, not ", DTypeName(dtype)));
-  }
 }
 
 void Append(const std::vector<RowCopy>& from, std::vector<RowCopy>& to) {

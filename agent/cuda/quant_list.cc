@@ -22,6 +22,10 @@ bool IsMultiple(uint64_t address, int64_t row, int64_t of) {
 }  // namespace
 
 absl::Status QuantList::Add(const QuantPlace& place, Element element) {
+  if (element == Element::kF64) {
+    return absl::InvalidArgumentError(
+        "matrix of F64: expected F32, BF16 or F16");
+  }
   const int64_t bytes = element == Element::kF32 ? 4 : 2;
   if (!InRange(place.rows, 0) || !InRange(place.cols, 0) ||
       !InRange(place.block_rows, 1) || !InRange(place.block_cols, 1) ||

@@ -30,10 +30,10 @@ struct QuantPlace {
 class QuantList {
  public:
   // Adds a matrix whose plain form is of `element`; an empty one adds nothing.
-  // Errors: INVALID_ARGUMENT - a size below zero or above 2^31 - 1, a block
-  // without elements or of more than 2^24, rows that overlap, an address that
-  // is not a multiple of its element's size; RESOURCE_EXHAUSTED - more than
-  // 2^31 blocks in all.
+  // Errors: INVALID_ARGUMENT - F64, a size below zero or above 2^31 - 1, a
+  // block without elements or of more than 2^24, rows that overlap, an address
+  // that is not a multiple of its element's size; RESOURCE_EXHAUSTED - more
+  // than 2^31 blocks in all.
   absl::Status Add(const QuantPlace& place, Element element);
 
   const std::vector<QuantDescriptor>& matrices() const { return matrices_; }

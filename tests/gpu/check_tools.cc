@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "agent/copy/cast_kernels.h"
 #include "agent/copy/copy_kernels.h"
+#include "agent/cuda/element_types.h"
+#include "common/dtype.h"
 #include "common/status_macros.h"
 
 namespace sluice::gpu_tests {
@@ -17,6 +19,7 @@ using agent::cuda::BoxDescriptor;
 using agent::cuda::BoxList;
 using agent::cuda::CudaStream;
 using agent::cuda::DeviceBuffer;
+using agent::cuda::DTypeOf;
 using agent::cuda::Element;
 
 absl::StatusOr<Bench> Bench::Create(const Settings& settings) {
@@ -51,8 +54,10 @@ Bytes Bench::RandomElements(Element element, int64_t count) {
     if (kind == 2) std::fill_n(memory.begin() + ptrdiff_t(at), bytes, 0);
     if (kind > 7) {
       // An exponent near that of 0.05.
-      top = static_cast<uint8_t>((element == Element::kF16 ? 0x2a : 0x3d) |
-                                 (top & 0x80));
+      const uint8_t exponent = element == Element::kF16   ? 0x2a
+                               : element == Element::kF64 ? 0x3f
+                                                          : 0x3d;
+      top = static_cast<uint8_t>(exponent | (top & 0x80));
     }
   }
   return memory;
@@ -68,25 +73,28 @@ BoxBatch BatchOf(const BoxList& list, const DeviceBuffer& boxes) {
   return list.Batch(reinterpret_cast<const BoxDescriptor*>(boxes.data()));
 }
 
-DType DTypeOf(Element element) {
-  switch (element) {
-    case Element::kF32:
-      return DType::kF32;
-    case Element::kBF16:
-      return DType::kBF16;
-    case Element::kF16:
-      return DType::kF16;
-  }
-  return DType::kUnspecified;
-}
-
 double ToDouble(Element element, const uint8_t* at) {
+  double value;
+  if (element == Element::kF64) {
+    std::memcpy(&value, at, 8);
+    return value;
+  }
   const auto widen = agent::copy_internal::FindCast(
       agent::copy_internal::Isa::kPortable, DTypeOf(element), DType::kF64);
-  double value;
   widen(1, reinterpret_cast<const std::byte*>(at), 8,
         reinterpret_cast<std::byte*>(&value), 8);
   return value;
+}
+
+void FromDouble(Element element, double value, uint8_t* at) {
+  if (element == Element::kF64) {
+    std::memcpy(at, &value, 8);
+    return;
+  }
+  const auto narrow = agent::copy_internal::FindCast(
+      agent::copy_internal::Isa::kPortable, DType::kF64, DTypeOf(element));
+  narrow(1, reinterpret_cast<const std::byte*>(&value), 8,
+         reinterpret_cast<std::byte*>(at), 8);
 }
 
 absl::Status CheckEqual(const Bytes& expected, const Bytes& found,

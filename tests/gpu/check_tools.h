@@ -16,7 +16,6 @@
 #include "agent/cuda/descriptors.h"
 #include "agent/cuda/device_buffer.h"
 #include "agent/cuda/handles.h"
-#include "common/dtype.h"
 #include "tests/gpu/checks.h"
 
 namespace sluice::gpu_tests {
@@ -67,13 +66,15 @@ class Bench {
 agent::cuda::BoxBatch BatchOf(const agent::cuda::BoxList& list,
                               const agent::cuda::DeviceBuffer& boxes);
 
-DType DTypeOf(agent::cuda::Element element);
-inline constexpr agent::cuda::Element kElements[] = {
+// Those that are blended, quantised and dequantised; casts are of F64 too.
+inline constexpr agent::cuda::Element kNarrowElements[] = {
     agent::cuda::Element::kF32, agent::cuda::Element::kBF16,
     agent::cuda::Element::kF16};
 
-// An element in memory, in double precision.
+// An element in memory, in double precision, and back with one rounding; the
+// signs and the top of the payloads of NaNs are kept.
 double ToDouble(agent::cuda::Element element, const uint8_t* at);
+void FromDouble(agent::cuda::Element element, double value, uint8_t* at);
 
 // DATA_LOSS with the first byte that differs.
 absl::Status CheckEqual(const Bytes& expected, const Bytes& found,

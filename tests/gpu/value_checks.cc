@@ -9,11 +9,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "agent/copy/cast_kernels.h"
-#include "agent/copy/copy_kernels.h"
 #include "agent/cuda/box_list.h"
 #include "agent/cuda/descriptors.h"
 #include "agent/cuda/device_buffer.h"
+#include "agent/cuda/element_types.h"
 #include "agent/cuda/quant_list.h"
 #include "common/dtype.h"
 #include "common/status_macros.h"
@@ -25,6 +24,7 @@ namespace {
 
 using agent::cuda::BoxList;
 using agent::cuda::DeviceBuffer;
+using agent::cuda::DTypeOf;
 using agent::cuda::Element;
 using agent::cuda::QuantDescriptor;
 using agent::cuda::QuantList;
@@ -37,6 +37,8 @@ int64_t Size(Element element) { return ByteSize(DTypeOf(element)); }
 // Half the distance of neighbours, relative to a number.
 double HalfUlp(Element element) {
   switch (element) {
+    case Element::kF64:
+      return 0x1p-53;
     case Element::kF32:
       return 0x1p-24;
     case Element::kBF16:
@@ -76,15 +78,11 @@ absl::Status CastOnce(Bench& bench, Element from, Element to, int64_t rows) {
   SLUICE_RETURN_IF_ERROR(bench.runtime().CastBoxes(BatchOf(list, boxes), from,
                                                    to, bench.max_blocks(),
                                                    bench.stream().get()));
-  // Through double precision: one rounding, NaNs kept.
-  const auto narrow = agent::copy_internal::FindCast(
-      agent::copy_internal::Isa::kPortable, DType::kF64, DTypeOf(to));
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t col = 0; col < kRowElements - 8; ++col) {
       const int64_t i = row * kRowElements + col;
-      const double value = ToDouble(from, source.data() + i * Size(from));
-      narrow(1, reinterpret_cast<const std::byte*>(&value), 8,
-             reinterpret_cast<std::byte*>(expected.data() + i * Size(to)), 8);
+      FromDouble(to, ToDouble(from, source.data() + i * Size(from)),
+                 expected.data() + i * Size(to));
     }
   }
   SLUICE_ASSIGN_OR_RETURN(const Bytes found, bench.Download(dst));
@@ -188,13 +186,9 @@ absl::Status QuantiseOnce(Bench& bench, Element element, int64_t rows,
                           int64_t cols) {
   const int64_t bytes = Size(element);
   Bytes source(static_cast<size_t>(rows * cols * bytes));
-  const auto narrow = agent::copy_internal::FindCast(
-      agent::copy_internal::Isa::kPortable, DType::kF64, DTypeOf(element));
   std::normal_distribution<double> weights(0, 0.02);
   for (int64_t i = 0; i < rows * cols; ++i) {
-    const double value = weights(bench.random());
-    narrow(1, reinterpret_cast<const std::byte*>(&value), 8,
-           reinterpret_cast<std::byte*>(source.data() + i * bytes), 8);
+    FromDouble(element, weights(bench.random()), source.data() + i * bytes);
   }
   const int64_t down = (rows + 127) / 128;
   const int64_t across = (cols + 127) / 128;
@@ -241,8 +235,10 @@ absl::Status CheckCasts(const Settings& settings) {
   SLUICE_ASSIGN_OR_RETURN(Bench bench, Bench::Create(settings));
   const int64_t rows =
       std::max<int64_t>(settings.elements / kRowElements / 8, 3);
-  for (const Element from : kElements) {
-    for (const Element to : kElements) {
+  constexpr Element kAll[] = {Element::kF64, Element::kF32, Element::kBF16,
+                              Element::kF16};
+  for (const Element from : kAll) {
+    for (const Element to : kAll) {
       if (from == to) continue;
       SLUICE_RETURN_IF_ERROR(CastOnce(bench, from, to, rows));
     }
@@ -254,8 +250,8 @@ absl::Status CheckBlends(const Settings& settings) {
   SLUICE_ASSIGN_OR_RETURN(Bench bench, Bench::Create(settings));
   const int64_t rows =
       std::max<int64_t>(settings.elements / kRowElements / 8, 3);
-  for (const Element from : kElements) {
-    for (const Element to : kElements) {
+  for (const Element from : kNarrowElements) {
+    for (const Element to : kNarrowElements) {
       for (const float eta : {0.0f, 0.005f, 0.3f, 1.0f}) {
         SLUICE_RETURN_IF_ERROR(BlendOnce(bench, from, to, rows, eta));
       }
@@ -267,7 +263,7 @@ absl::Status CheckBlends(const Settings& settings) {
 absl::Status CheckQuantised(const Settings& settings) {
   SLUICE_ASSIGN_OR_RETURN(Bench bench, Bench::Create(settings));
   const int64_t rows = std::max<int64_t>(settings.elements / 1000 / 8, 130);
-  for (const Element element : kElements) {
+  for (const Element element : kNarrowElements) {
     SLUICE_RETURN_IF_ERROR(QuantiseOnce(bench, element, rows, 512));
     SLUICE_RETURN_IF_ERROR(QuantiseOnce(bench, element, rows, 301));
   }

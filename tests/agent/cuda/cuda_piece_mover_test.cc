@@ -303,7 +303,7 @@ TEST_CASE("what cannot be begun ends once, with the reason", "[cuda_mover]") {
   Fixture f;
   const Layout layout{64, 64, 64};
   BoundPiece piece = f.NewPiece(layout);
-  piece.source->dtype = DType::kF64;
+  piece.source->dtype = DType::kI64;
   piece.source->strides_bytes = {64 * 8, 8};
   piece.source->memory = f.NewPlace({64, 64, 128}).memory;
   const PieceRange range = RangeOf(piece, 0, layout.bytes());

@@ -14,6 +14,7 @@
 #include "agent/copy/cast_kernels.h"
 #include "agent/copy/copy_kernels.h"
 #include "agent/cuda/descriptors.h"
+#include "agent/cuda/element_types.h"
 #include "agent/cuda/fp8_math.h"
 #include "agent/cuda/quant_list.h"
 #include "common/dtype.h"
@@ -143,12 +144,6 @@ Matrix RandomMatrix(Random& random) {
   return m;
 }
 
-DType DTypeOf(Element element) {
-  return element == Element::kF32    ? DType::kF32
-         : element == Element::kBF16 ? DType::kBF16
-                                     : DType::kF16;
-}
-
 // Elements of `m` in memory, and their values after rounding to the type.
 std::vector<uint64_t> Stored(Matrix& m, Element element) {
   const auto bytes = static_cast<size_t>(ByteSize(DTypeOf(element)));
@@ -219,7 +214,9 @@ TEST_CASE("matrices are quantised and back as defined, within their bounds",
   Random random(Catch::rngSeed() + 2);
   bool seen_groups[2] = {};
   for (int round = 0; round < 45; ++round) {
-    const auto element = static_cast<Element>(round % 3);
+    constexpr Element kElements[] = {Element::kF32, Element::kBF16,
+                                     Element::kF16};
+    const Element element = kElements[round % 3];
     const int64_t bytes = ByteSize(DTypeOf(element));
     Matrix m = RandomMatrix(random);
     const std::vector<uint64_t> memory = Stored(m, element);
@@ -338,6 +335,8 @@ TEST_CASE("bad matrices are refused", "[cuda]") {
   CHECK_OK(list.Add(good, Element::kF32));
   CHECK_OK(list.Add(with([](QuantPlace& p) { p.rows = 0; }), Element::kF32));
   CHECK(list.blocks() == 4);
+  CHECK_THAT(list.Add(good, Element::kF64),
+             StatusIs(absl::StatusCode::kInvalidArgument, "F64"));
   const std::vector<QuantPlace> bad = {
       with([](QuantPlace& p) { p.rows = -1; }),
       with([](QuantPlace& p) { p.cols = int64_t{1} << 31; }),

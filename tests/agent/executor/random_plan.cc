@@ -20,20 +20,20 @@ Box RandomBoxIn(std::mt19937_64& random, const Box& outer) {
 }
 
 // What a type may be cast from and to without a loss.
-DType RandomHeld(std::mt19937_64& random, DType wire, bool doubles) {
+DType RandomHeld(std::mt19937_64& random, DType wire) {
   static constexpr DType kWider[] = {DType::kF32, DType::kF64};
-  const DType wider = kWider[doubles ? random() % 2 : 0];
+  const DType wider = kWider[random() % 2];
   return ByteSize(wider) > ByteSize(wire) && random() % 3 != 0
              ? wider
              : DType::kUnspecified;
 }
 
 // Gives all tensors of a transfer one type, cast on either side.
-void CastTensors(std::mt19937_64& random, bool doubles, TestTransfer& t) {
+void CastTensors(std::mt19937_64& random, TestTransfer& t) {
   static constexpr DType kWires[] = {DType::kBF16, DType::kF16, DType::kF32};
   const DType wire = kWires[random() % 3];
-  const DType at_source = RandomHeld(random, wire, doubles);
-  const DType at_destination = RandomHeld(random, wire, doubles);
+  const DType at_source = RandomHeld(random, wire);
+  const DType at_destination = RandomHeld(random, wire);
   for (TestTransfer::Tensor& tensor : t.tensors) {
     tensor.dtype = wire;
     tensor.at_source = at_source;
@@ -43,8 +43,7 @@ void CastTensors(std::mt19937_64& random, bool doubles, TestTransfer& t) {
 
 }  // namespace
 
-std::vector<TestTransfer> RandomPlan(std::mt19937_64& random, int ranks,
-                                     bool doubles) {
+std::vector<TestTransfer> RandomPlan(std::mt19937_64& random, int ranks) {
   static constexpr DType kTypes[] = {DType::kU8, DType::kBF16, DType::kF32,
                                      DType::kF64};
   std::vector<TestTransfer> plan;
@@ -83,7 +82,7 @@ std::vector<TestTransfer> RandomPlan(std::mt19937_64& random, int ranks,
         tensor.box = RandomBoxIn(random, Box::Whole(tensor.shape));
         t.tensors.push_back(std::move(tensor));
       }
-      if (random() % 2 == 0) CastTensors(random, doubles, t);
+      if (random() % 2 == 0) CastTensors(random, t);
     }
     plan.push_back(std::move(t));
   }

@@ -8,10 +8,8 @@
 
 namespace sluice::agent {
 
-// Transfers between random ranks of random boxes, some relayed on, some cast
-// (from and to F64 only if `doubles`).
-std::vector<TestTransfer> RandomPlan(std::mt19937_64& random, int ranks,
-                                     bool doubles = true);
+// Transfers between random ranks of random boxes, some relayed on, some cast.
+std::vector<TestTransfer> RandomPlan(std::mt19937_64& random, int ranks);
 
 }  // namespace sluice::agent
 

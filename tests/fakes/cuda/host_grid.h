@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 
 #include "agent/copy/cast_math.h"
 #include "agent/copy/digest_keys.h"
@@ -26,10 +27,13 @@ void ForGrid(uint32_t blocks, const Visit& visit) {
   }
 }
 
-// Calls visit(T{}) with the type of an element.
+// Calls visit(T{}) with the type of an element, which is not F64: the kernels
+// have none that blends or quantises it.
 template <typename Visit>
-void WithElement(Element element, const Visit& visit) {
+void WithNarrow(Element element, const Visit& visit) {
   switch (element) {
+    case Element::kF64:
+      std::abort();
     case Element::kF32:
       return visit(copy_internal::F32{});
     case Element::kBF16:
@@ -37,6 +41,13 @@ void WithElement(Element element, const Visit& visit) {
     case Element::kF16:
       return visit(copy_internal::F16{});
   }
+}
+
+// With F64 too.
+template <typename Visit>
+void WithElement(Element element, const Visit& visit) {
+  if (element == Element::kF64) return visit(copy_internal::F64{});
+  WithNarrow(element, visit);
 }
 
 inline void HostCopy(const BoxBatch& batch, uint32_t blocks) {
@@ -58,8 +69,8 @@ inline void HostCast(const BoxBatch& batch, Element from, Element to,
 
 inline void HostBlend(const BoxBatch& batch, Element from, Element to,
                       float eta, uint32_t blocks) {
-  WithElement(from, [&](auto source) {
-    WithElement(to, [&](auto target) {
+  WithNarrow(from, [&](auto source) {
+    WithNarrow(to, [&](auto target) {
       using From = decltype(source);
       using To = decltype(target);
       const BlendElement<From, To> blend{eta, 1.0f - eta};
@@ -82,7 +93,7 @@ inline void HostDigest(const BoxBatch& batch, DigestSlot* slots,
 }
 
 inline void HostQuantise(const QuantBatch& batch, Element plain) {
-  WithElement(plain, [&](auto element) {
+  WithNarrow(plain, [&](auto element) {
     using Plain = decltype(element);
     for (uint32_t b = 0; b < batch.blocks; ++b) {
       const QuantBlock block = LocateBlock(batch, b, sizeof(Plain));
@@ -100,7 +111,7 @@ inline void HostQuantise(const QuantBatch& batch, Element plain) {
 }
 
 inline void HostDequantise(const QuantBatch& batch, Element plain) {
-  WithElement(plain, [&](auto element) {
+  WithNarrow(plain, [&](auto element) {
     using Plain = decltype(element);
     for (uint32_t b = 0; b < batch.blocks; ++b) {
       const QuantBlock block = LocateBlock(batch, b, sizeof(Plain));
