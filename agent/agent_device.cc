@@ -46,7 +46,8 @@ std::string ContextText(const absl::StatusOr<int64_t>& before,
 std::string MpsText(const absl::StatusOr<bool>& uses) {
   if (!uses.ok()) return "";
   return *uses ? ", MPS on"
-               : ", MPS off (start it where workers compute on this GPU)";
+               : ", MPS off (kernels of workers and of this agent take turns; "
+                 "see docs/gpu.md)";
 }
 
 }  // namespace

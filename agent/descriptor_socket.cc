@@ -59,7 +59,9 @@ class Attachments {
     const auto [it, inserted] =
         device_index_.try_emplace(&memory, reply_.devices_size() + 1);
     if (inserted) {
-      SLUICE_ASSIGN_OR_RETURN(const DeviceRange range, memory.ToRange());
+      SLUICE_ASSIGN_OR_RETURN(DeviceRange range, memory.ToRange());
+      // Of peers only this agent's board decides what may be read when.
+      range.event.clear();
       FillRange(range, *reply_.add_devices());
     }
     return it->second;

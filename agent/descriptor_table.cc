@@ -27,6 +27,13 @@ bool DescriptorTable::HasSession(SessionId session) const {
   return sessions_.contains(session);
 }
 
+std::weak_ptr<const void> DescriptorTable::LifeOf(SessionId session) const {
+  MutexLock lock(mutex_);
+  const auto it = sessions_.find(session);
+  if (it == sessions_.end()) return {};
+  return it->second.life;
+}
+
 void DescriptorTable::RemoveSession(SessionId session) {
   Session removed;  // closes outside the lock
   MutexLock lock(mutex_);

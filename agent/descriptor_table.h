@@ -40,6 +40,9 @@ class DescriptorTable {
   // Closes what it gave and forgets what it may fetch.
   void RemoveSession(SessionId session);
 
+  // Expires when the session is removed; at once if there is none.
+  std::weak_ptr<const void> LifeOf(SessionId session) const;
+
   // Keeps a descriptor from a worker until Take. Errors: NOT_FOUND - session;
   // ALREADY_EXISTS - token; RESOURCE_EXHAUSTED - more than kMaxGiven.
   absl::Status Give(SessionId session, uint64_t token, UniqueFd descriptor);
@@ -59,6 +62,7 @@ class DescriptorTable {
     Access access = Access::kReadOnly;
   };
   struct Session {
+    std::shared_ptr<const void> life = std::make_shared<const char>();
     absl::flat_hash_map<uint64_t, UniqueFd> given;
     absl::flat_hash_map<uint64_t, Granted> grants;
   };

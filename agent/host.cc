@@ -77,6 +77,7 @@ void AgentHost::Stop() {
     executor_ = nullptr;
   });
   thread_.Stop();
+  hand_over_.Stop();
   content_.reset();
 }
 

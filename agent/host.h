@@ -30,6 +30,7 @@
 #include "agent/device/device.h"
 #include "agent/executor/piece_mover.h"
 #include "agent/executor_interface.h"
+#include "agent/hand_over_watch.h"
 #include "agent/message_lane.h"
 #include "agent/peer_directory.h"
 #include "agent/source_table.h"
@@ -161,7 +162,14 @@ class AgentHost {
   void Run(Reply& order);
   void Run(TellVersion& order);
 
-  absl::Status Prepare(const PrepareExecution& order);
+  // Runs `then` when the memories have been handed over, or with a reason why
+  // the operation waits no longer: here where they have been already.
+  using Then = absl::AnyInvocable<void(absl::Status) &&>;
+  void WhenHandedOver(OperationId operation, Memories memories, Then then);
+  // Ends the operation's wait; false if it does not wait.
+  bool EndWait(OperationId operation, absl::Status status);
+  // Returns the memory that it moves bytes from and to.
+  absl::StatusOr<Memories> Prepare(const PrepareExecution& order);
   void DropStream();
   void NoteIdentity(const Event& event);
   void UpdateIdle();
@@ -180,6 +188,8 @@ class AgentHost {
   absl::flat_hash_map<SessionId, SessionCallbacks> sessions_;
   // Peers that the executor was told of.
   absl::flat_hash_map<Rank, Peer> remote_peers_;
+  // What goes on when an operation's memory is handed over.
+  absl::flat_hash_map<OperationId, Then> waiting_;
   // What effects brought about; handled after the step that ordered them.
   std::deque<Event> followups_;
 
@@ -192,6 +202,7 @@ class AgentHost {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Last, in this order: threads that use the members above.
+  HandOverWatch hand_over_;
   std::unique_ptr<ContentWorker> content_;
   SerialExecutor thread_;
   std::thread ticker_;

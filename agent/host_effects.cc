@@ -1,5 +1,6 @@
 // What the host does for each effect of the core: see agent/host.h.
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,6 +22,24 @@ namespace {
 // for the host's.
 absl::string_view GpuDomainOf(const std::string& device) {
   return absl::StartsWith(device, "cuda") ? device : absl::string_view();
+}
+
+// Each once.
+Memories MemoriesOf(const ExecutionRequest& request) {
+  Memories all;
+  const auto add = [&all](const BoundPlace& place) {
+    const bool known =
+        place.memory == nullptr ||
+        std::find(all.begin(), all.end(), place.memory) != all.end();
+    if (!known) all.push_back(place.memory);
+  };
+  for (const BoundTransfer& transfer : request.transfers) {
+    for (const BoundPiece& piece : transfer.pieces) {
+      if (piece.source.has_value()) add(*piece.source);
+      for (const BoundPlace& to : piece.destinations) add(to);
+    }
+  }
+  return all;
 }
 
 }  // namespace
@@ -66,26 +85,65 @@ void AgentHost::Run(AllocateBuffer& order) {
 
 void AgentHost::Run(FreeBuffer& order) { deps_.buffers.Remove(order.buffer); }
 
-absl::Status AgentHost::Prepare(const PrepareExecution& order) {
+absl::StatusOr<Memories> AgentHost::Prepare(const PrepareExecution& order) {
   SLUICE_ASSIGN_OR_RETURN(ExecutionRequest request,
                           BindPlan(order, self_, deps_.buffers));
+  Memories memories = MemoriesOf(request);
   // Peers may ask for sources as soon as the executor knows the operation.
   deps_.sources.Add(request);
-  absl::Status status = executor_->Prepare(std::move(request));
-  if (!status.ok()) deps_.sources.Remove(order.operation);
+  const absl::Status status = executor_->Prepare(std::move(request));
+  if (status.ok()) return memories;
+  deps_.sources.Remove(order.operation);
   return status;
 }
 
+// The vote to begin is given when the memory is there: nobody moves bytes
+// before all have given theirs, and nobody's time to move some runs meanwhile.
 void AgentHost::Run(PrepareExecution& order) {
   Failpoint("agent.prepare");
   const absl::Time start = deps_.clock.Now();
-  absl::Status status = Prepare(order);
+  absl::StatusOr<Memories> memories = Prepare(order);
   LogInfo("prepared", {{"operation", order.operation},
                        {"transfers", order.part->transfers.size()},
                        {"took", deps_.clock.Now() - start},
-                       {"status", status}});
-  followups_.push_back(
-      ExecutionPreparedEvent{order.operation, std::move(status)});
+                       {"status", memories.status()}});
+  const OperationId operation = order.operation;
+  if (!memories.ok()) {
+    followups_.push_back(ExecutionPreparedEvent{operation, memories.status()});
+    return;
+  }
+  WhenHandedOver(operation, *std::move(memories),
+                 [this, operation](absl::Status status) {
+                   // It is prepared all the same, and ends as such.
+                   Step(ExecutionPreparedEvent{operation, absl::OkStatus()});
+                   if (status.ok() || executor_ == nullptr) return;
+                   executor_->Abort(operation, std::move(status));
+                 });
+}
+
+void AgentHost::WhenHandedOver(OperationId operation, Memories memories,
+                               Then then) {
+  const absl::StatusOr<bool> all = AreHandedOver(memories);
+  if (!all.ok() || *all) return std::move(then)(all.status());
+  LogInfo("waits for memory to be handed over", {{"operation", operation}});
+  Failpoint("agent.hand_over");
+  waiting_[operation] = std::move(then);
+  hand_over_.Await(
+      operation, std::move(memories), [this, operation](absl::Status status) {
+        thread_.Post([this, operation, status = std::move(status)]() mutable {
+          EndWait(operation, std::move(status));
+        });
+      });
+}
+
+bool AgentHost::EndWait(OperationId operation, absl::Status status) {
+  const auto wait = waiting_.find(operation);
+  if (wait == waiting_.end()) return false;
+  Then then = std::move(wait->second);
+  waiting_.erase(wait);
+  hand_over_.Forget(operation);
+  std::move(then)(std::move(status));
+  return true;
 }
 
 void AgentHost::Run(StartExecution& order) {
@@ -97,6 +155,7 @@ void AgentHost::Run(StartExecution& order) {
 
 void AgentHost::Run(AbortExecution& order) {
   LogWarn("abort", {{"operation", order.operation}, {"reason", order.reason}});
+  if (EndWait(order.operation, order.reason)) return;
   executor_->Abort(order.operation, std::move(order.reason));
 }
 
@@ -112,10 +171,19 @@ void AgentHost::Run(StartLoad& order) {
     followups_.push_back(LoadDoneEvent{order.operation, memory.status(), {}});
     return;
   }
-  content_->Load(std::move(order), memory.value_or(nullptr));
+  Memories memories;
+  if (memory.ok()) memories.push_back(*memory);
+  const OperationId operation = order.operation;
+  WhenHandedOver(operation, std::move(memories),
+                 [this, order = std::move(order),
+                  memory = memory.value_or(nullptr)](absl::Status status) {
+                   if (status.ok()) return content_->Load(order, memory);
+                   Step(LoadDoneEvent{order.operation, std::move(status), {}});
+                 });
 }
 
 void AgentHost::Run(AbortLoad& order) {
+  if (EndWait(order.operation, order.reason)) return;
   content_->AbortLoad(order.operation, std::move(order.reason));
 }
 
@@ -126,7 +194,16 @@ void AgentHost::Run(ReadDigests& order) {
         DigestsReadEvent{order.operation, memory.status(), {}});
     return;
   }
-  content_->ReadDigests(std::move(order), memory.value_or(nullptr));
+  Memories memories;
+  if (memory.ok()) memories.push_back(*memory);
+  const OperationId operation = order.operation;
+  WhenHandedOver(
+      operation, std::move(memories),
+      [this, order = std::move(order),
+       memory = memory.value_or(nullptr)](absl::Status status) {
+        if (status.ok()) return content_->ReadDigests(order, memory);
+        Step(DigestsReadEvent{order.operation, std::move(status), {}});
+      });
 }
 
 void AgentHost::Run(ForgetContent& order) {

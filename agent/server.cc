@@ -157,6 +157,14 @@ absl::StatusOr<std::unique_ptr<AgentServer>> AgentServer::Start(
       std::unique_ptr<AgentDevice> device,
       AgentDevice::Open(options.device, options.load_cuda,
                         static_cast<uint32_t>(options.gpu_blocks)));
+  if (device->runtime() != nullptr) {
+    // Nothing here will ever work again: another life can.
+    device->runtime()->OnContextLost([](const absl::Status& status) {
+      LogError("the GPU's context is lost: this process ends",
+               {{"status", status}});
+      _exit(kStuckExit);
+    });
+  }
   std::unique_ptr<AgentServer> out(
       new AgentServer(std::move(options), std::move(device),
                       RandomIncarnation(), std::move(make_group)));

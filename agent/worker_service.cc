@@ -247,7 +247,8 @@ absl::Status WorkerServiceImpl::HoldBack(const v1::UnpinRequest& request) {
     pinned_.erase(it);
   }
   if (memory == nullptr || request.event().empty()) return absl::OkStatus();
-  return memory->HoldBackFor(request.event());
+  return memory->HoldBackFor(
+      request.event(), deps_.descriptors.LifeOf(SessionId(request.session())));
 }
 
 absl::Status WorkerServiceImpl::Describe(

@@ -1,8 +1,7 @@
 #ifndef SLUICE_AGENT_COLLECTIVE_REDUCE_COPIES_H_
 #define SLUICE_AGENT_COLLECTIVE_REDUCE_COPIES_H_
 
-// How the bytes of small requests get into a lane's buckets and out of them,
-// and in which order with what the worker does to its memory.
+// How the bytes of small requests get into a lane's buckets and out of them.
 // Implementations: host memory (here), a GPU (agent/nccl/gpu_copies.h).
 
 #include <cstddef>
@@ -32,10 +31,6 @@ class ReduceCopies {
   // handle); empty where answers come when the results are there.
   virtual std::string ready_handle() const { return ""; }
 
-  // What is asked for from now on comes behind what the worker has done to lent
-  // memory until now.
-  virtual absl::Status AwaitWorker(const MappedMemory& memory) = 0;
-
   // Neither memory goes before Drain, SendOff's event, or Deliver's.
   virtual absl::Status Copy(std::byte* to, const std::byte* from,
                             int64_t bytes) = 0;
@@ -56,9 +51,6 @@ class HostReduceCopies final : public ReduceCopies {
 
   Device& device() override { return device_; }
   absl::string_view space() const override { return "host memory"; }
-  absl::Status AwaitWorker(const MappedMemory&) override {
-    return absl::OkStatus();
-  }
   absl::Status Copy(std::byte* to, const std::byte* from,
                     int64_t bytes) override;
   absl::StatusOr<std::shared_ptr<void>> SendOff() override {

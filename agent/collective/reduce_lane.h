@@ -164,7 +164,8 @@ class ReduceLane {
   // Answers what is done, runs what can be, until nothing changes.
   void Advance();
   void Settle();
-  // Runs the request; returns false where it must wait for what is on its way.
+  // Runs the request; returns false where it must wait: for what is on its way,
+  // or for the worker's device.
   bool TryRun(uint64_t ordinal);
   bool RunReduce(uint64_t ordinal, const ReduceScatterRequest& request);
   void RunFlush(uint64_t ordinal);
@@ -175,8 +176,10 @@ class ReduceLane {
 
   // Finds and checks a request's tensors.
   absl::StatusOr<ResolvedReduce> Resolve(const ReduceScatterRequest& request);
-  // What is done to its memory comes behind what the worker did.
-  absl::Status AwaitWorker(const ResolvedReduce& reduce);
+  // Whether the worker's device has ended what came before the request.
+  static absl::StatusOr<bool> IsHandedOver(const ResolvedReduce& reduce);
+  // Goes on a little later.
+  void LookAgain();
   // Copies the inputs of a small request to its place in the bucket.
   absl::Status Store(const Waiting& waiting);
   // Returns false where the group fails instead.
@@ -219,6 +222,7 @@ class ReduceLane {
   uint64_t next_ordinal_ = 1;
   std::map<uint64_t, Waiting> waiting_;
   std::deque<uint64_t> backlog_;  // ordinals
+  bool looks_again_ = false;
   absl::flat_hash_map<DType, OpenBucket> open_;
   std::deque<Step> steps_;
   uint64_t num_collectives_ = 0;

@@ -1,14 +1,22 @@
-// The part of a lane that takes requests' tensors: finds them, orders their use
-// behind the worker's, and copies small ones into and out of buckets.
+// The part of a lane that takes requests' tensors: finds them, waits until the
+// worker's device is done with them, and copies small ones into and out of
+// buckets.
 
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "agent/collective/reduce_lane.h"
 #include "common/status_macros.h"
 
 namespace sluice::agent {
 namespace {
+
+// Between two looks at a worker's device. A stream that waited for its event
+// would wait for ever if the worker died, and with it all that waits for the
+// stream: the end of NCCL's communicator, each freeing of memory.
+constexpr absl::Duration kLookPause = absl::Microseconds(100);
 
 std::byte* At(const CollectiveRange& range) {
   return range.memory->data() + range.offset_bytes;
@@ -32,16 +40,27 @@ absl::StatusOr<ResolvedReduce> ReduceLane::Resolve(
   return Annotate(reduce.status(), absl::StrCat(refused.message()));
 }
 
-absl::Status ReduceLane::AwaitWorker(const ResolvedReduce& reduce) {
+absl::StatusOr<bool> ReduceLane::IsHandedOver(const ResolvedReduce& reduce) {
   const MappedMemory* last = nullptr;
   for (size_t i = 0; i <= reduce.inputs.size(); ++i) {
     const CollectiveRange& range =
         i < reduce.inputs.size() ? reduce.inputs[i] : reduce.output;
     if (range.memory == nullptr || range.memory.get() == last) continue;
     last = range.memory.get();
-    SLUICE_RETURN_IF_ERROR(copies_->AwaitWorker(*last));
+    SLUICE_ASSIGN_OR_RETURN(const bool there, range.memory->IsHandedOver());
+    if (!there) return false;
   }
-  return absl::OkStatus();
+  return true;
+}
+
+void ReduceLane::LookAgain() {
+  if (std::exchange(looks_again_, true)) return;
+  Enqueue([this] {
+    looks_again_ = false;
+    if (state_ != State::kOpen) return;
+    absl::SleepFor(kLookPause);
+    Advance();
+  });
 }
 
 bool ReduceLane::RunReduce(uint64_t ordinal,
@@ -64,10 +83,14 @@ bool ReduceLane::RunReduce(uint64_t ordinal,
       !arenas_->CanTake(dtype)) {
     return false;
   }
-  absl::Status ready = AwaitWorker(*reduce);
-  if (!ready.ok()) {
-    Fail(std::move(ready));
+  const absl::StatusOr<bool> there = IsHandedOver(*reduce);
+  if (!there.ok()) {
+    Fail(there.status());
     return true;
+  }
+  if (!*there) {
+    LookAgain();
+    return false;
   }
   waiting.reduce = *std::move(reduce);
   log_->Add(dtype, waiting.reduce.shape);

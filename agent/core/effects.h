@@ -89,6 +89,8 @@ struct StartExecution {
   OperationId operation;
 };
 // Ends it; ExecutionDone follows (once) when nothing touches memory any more.
+// What still waits for memory to be handed over is told to have been prepared
+// first, and digests to have been read, with the reason.
 struct AbortExecution {
   OperationId operation;
   absl::Status reason;

@@ -95,15 +95,19 @@ void Stop(CoreState& state, Operation& operation, const absl::Status& reason) {
     case OperationState::kRunning:
       operation.stop_reason = reason;
       operation.state = OperationState::kStopping;
-      // Reading digests cannot be stopped; it ends soon by itself.
       if (operation.type == OperationType::kLoad) {
         state.out.Add(AbortLoad{operation.id, reason});
-      } else if (operation.type != OperationType::kDigests) {
+      } else {
+        // Digests that are being read end soon by themselves.
         state.out.Add(AbortExecution{operation.id, reason});
       }
       return;
     case OperationState::kBinding:
-      // The host is asked to abort when it has answered.
+      // The host answers, at once if it waits for memory, and is then asked
+      // again to abort what it has bound.
+      if (operation.stop_reason.ok()) {
+        state.out.Add(AbortExecution{operation.id, reason});
+      }
       operation.stop_reason = reason;
       return;
     case OperationState::kWaiting:
@@ -328,7 +332,10 @@ bool ExpireOperations(CoreState& state) {
          absl::DeadlineExceededError(absl::StrCat(
              "operation ", id.value(), " was not complete on agent ",
              state.options.name, " after ",
-             absl::FormatDuration(operation.deadline))));
+             absl::FormatDuration(operation.deadline),
+             operation.state == OperationState::kBinding
+                 ? ", for which it waited for memory to be handed over"
+                 : "")));
     any = true;
   }
   return any;

@@ -60,27 +60,38 @@ absl::StatusOr<IpcHandle> ToHandle(absl::string_view bytes) {
   return handle;
 }
 
-absl::Status CudaMemory::HoldBackFor(absl::string_view event) {
+absl::Status CudaMemory::HoldBackFor(absl::string_view event,
+                                     std::weak_ptr<const void> reader) {
   SLUICE_ASSIGN_OR_RETURN(const IpcHandle handle, ToHandle(event));
   SLUICE_ASSIGN_OR_RETURN(CudaEvent imported,
                           CudaEvent::Import(*runtime_, index_, handle));
-  MutexLock lock(others_mutex_);
-  others_.push_back(std::move(imported));
+  MutexLock lock(reads_mutex_);
+  // A version may be read many times before it is written over.
+  DropOverLocked();
+  reads_.push_back({std::move(imported), std::move(reader)});
   return absl::OkStatus();
 }
 
-absl::Status CudaMemory::WaitForOthers(const CudaStream& stream) {
-  MutexLock lock(others_mutex_);
-  for (auto event = others_.begin(); event != others_.end();) {
-    SLUICE_ASSIGN_OR_RETURN(const bool done, event->IsDone());
-    if (done) {
-      event = others_.erase(event);
-      continue;
-    }
-    SLUICE_RETURN_IF_ERROR(event->HoldBack(stream));
-    ++event;
+absl::StatusOr<bool> CudaMemory::IsHandedOver() {
+  if (lender_.has_value()) {
+    SLUICE_ASSIGN_OR_RETURN(const bool done, lender_->IsDone());
+    if (!done) return false;
   }
-  return absl::OkStatus();
+  MutexLock lock(reads_mutex_);
+  DropOverLocked();
+  return reads_.empty();
+}
+
+void CudaMemory::DropOverLocked() {
+  const auto over = [](const Read& read) {
+    // The kernels of a process that is gone have ended, its events have not.
+    if (read.reader.expired()) return true;
+    const absl::StatusOr<bool> done = read.over.IsDone();
+    WarnIfFailed(done.status());
+    return done.value_or(true);
+  };
+  reads_.erase(std::remove_if(reads_.begin(), reads_.end(), over),
+               reads_.end());
 }
 
 // Memory of this process.
@@ -118,9 +129,6 @@ class CudaDevice::Arena final : public CudaMemory {
     SLUICE_ASSIGN_OR_RETURN(const IpcHandle event, written_->Export());
     return DeviceRange{ToBytes(range.handle), range.offset_bytes,
                        range.size_bytes, ToBytes(event)};
-  }
-  absl::Status BeforeUse(const CudaStream& stream) override {
-    return WaitForOthers(stream);
   }
   absl::Status AfterWriting(const CudaStream& stream) override {
     MutexLock lock(mutex_);
@@ -169,11 +177,10 @@ class CudaDevice::ImportedRange final : public CudaMemory {
   // `event` is its lender's, and `name` that event's handle; or none and "".
   ImportedRange(std::shared_ptr<Import> import, const SharedRange& range,
                 std::optional<CudaEvent> event, absl::string_view name)
-      : CudaMemory(import->runtime(), import->device()),
+      : CudaMemory(import->runtime(), import->device(), std::move(event)),
         import_(std::move(import)),
         offset_(range.offset_bytes),
         size_(range.size_bytes),
-        event_(std::move(event)),
         event_name_(name) {}
 
   std::byte* data() const override { return import_->base() + offset_; }
@@ -185,10 +192,6 @@ class CudaDevice::ImportedRange final : public CudaMemory {
   absl::StatusOr<DeviceRange> ToRange() const override {
     return DeviceRange{ToBytes(import_->handle()), offset_, size_, event_name_};
   }
-  absl::Status BeforeUse(const CudaStream& stream) override {
-    if (event_.has_value()) SLUICE_RETURN_IF_ERROR(event_->HoldBack(stream));
-    return WaitForOthers(stream);
-  }
   // What is written here is told of when it has ended.
   absl::Status AfterWriting(const CudaStream&) override {
     return absl::OkStatus();
@@ -198,7 +201,6 @@ class CudaDevice::ImportedRange final : public CudaMemory {
   const std::shared_ptr<Import> import_;
   const int64_t offset_;
   const int64_t size_;
-  const std::optional<CudaEvent> event_;
   const std::string event_name_;
 };
 
@@ -218,6 +220,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(
                      ": expected ", kLeastMajor, ".0 at least"));
   }
   SLUICE_RETURN_IF_ERROR(runtime->Use(device));
+  SLUICE_RETURN_IF_ERROR(runtime->LoadKernels());
   return std::unique_ptr<CudaDevice>(
       new CudaDevice(runtime, device, std::move(info)));
 }
@@ -260,7 +263,6 @@ absl::StatusOr<std::shared_ptr<CudaDevice::Import>> CudaDevice::FindOrMap(
   std::weak_ptr<Import>& known =
       imports_[std::string(handle.data(), handle.size())];
   if (std::shared_ptr<Import> import = known.lock()) return import;
-  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
   SLUICE_ASSIGN_OR_RETURN(void* base, runtime_->ImportMemory(handle));
   auto import = std::make_shared<Import>(runtime_, device_, base, handle);
   known = import;
@@ -270,6 +272,8 @@ absl::StatusOr<std::shared_ptr<CudaDevice::Import>> CudaDevice::FindOrMap(
 absl::StatusOr<std::shared_ptr<CudaMemory>> CudaDevice::AdoptRange(
     const SharedRange& range, absl::string_view event) {
   std::shared_ptr<Import> import;
+  // The driver answers only a thread that has a context.
+  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
   {
     MutexLock lock(mutex_);
     SLUICE_ASSIGN_OR_RETURN(import, FindOrMap(range.handle));

@@ -6,7 +6,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -50,26 +52,33 @@ class CudaMemory : public MappedMemory {
   virtual absl::StatusOr<SharedRange> Share() const = 0;
   MemorySpace space() const override { return MemorySpace::kDevice; }
 
-  // Hand-over, of every stream that touches the memory. Before: the stream
-  // waits for what its lender and others have queued on it so far.
-  virtual absl::Status BeforeUse(const CudaStream& stream) = 0;
-  // After a writing was queued: those that are told of it can wait for it.
+  // Hand-over to others: after a writing was queued, those that are told of it
+  // can wait for it. From others: IsHandedOver.
   virtual absl::Status AfterWriting(const CudaStream& stream) = 0;
-  // What touches the memory from now on waits for the last record of this
-  // event of another process. Errors: as CudaEvent::Import.
-  absl::Status HoldBackFor(absl::string_view event) override;
+  absl::StatusOr<bool> IsHandedOver() override;
+  // Errors: also as CudaEvent::Import.
+  absl::Status HoldBackFor(absl::string_view event,
+                           std::weak_ptr<const void> reader) override;
 
  protected:
-  CudaMemory(CudaRuntime* runtime, int device)
-      : runtime_(runtime), index_(device) {}
-  // Lets the stream wait for the events of HoldBackFor that are not reached.
-  absl::Status WaitForOthers(const CudaStream& stream);
+  // `lender`: the event that its lender records behind what it writes.
+  CudaMemory(CudaRuntime* runtime, int device,
+             std::optional<CudaEvent> lender = std::nullopt)
+      : runtime_(runtime), index_(device), lender_(std::move(lender)) {}
 
  private:
+  struct Read {
+    CudaEvent over;
+    std::weak_ptr<const void> reader;
+  };
+  // Forgets the reads that are over.
+  void DropOverLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(reads_mutex_);
+
   CudaRuntime* const runtime_;
   const int index_;
-  Mutex others_mutex_;
-  std::vector<CudaEvent> others_ ABSL_GUARDED_BY(others_mutex_);
+  const std::optional<CudaEvent> lender_;
+  Mutex reads_mutex_;
+  std::vector<Read> reads_ ABSL_GUARDED_BY(reads_mutex_);
 };
 
 // Errors: INVALID_ARGUMENT - not of 64 bytes.

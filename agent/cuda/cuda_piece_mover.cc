@@ -278,7 +278,8 @@ std::byte* CudaPieceMover::AllocateStaging(int64_t bytes) {
 }
 
 void CudaPieceMover::FreeStaging(std::byte* memory) {
-  const absl::Status freed = runtime_->FreePinned(memory);
+  absl::Status freed = runtime_->Use(device_);
+  freed.Update(runtime_->FreePinned(memory));
   if (!freed.ok()) LogWarn("staging memory not freed", {{"status", freed}});
 }
 

@@ -13,9 +13,12 @@
 // device: the current one belongs to the thread.
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -54,6 +57,12 @@ class CudaRuntime {
  public:
   virtual ~CudaRuntime() = default;
 
+  // `tell` is called once, with the error after which every call fails
+  // (IsContextLost), on the thread that meets it. To be set before any call.
+  void OnContextLost(std::function<void(const absl::Status&)> tell) {
+    tell_lost_ = std::move(tell);
+  }
+
   // ---- Devices
   virtual absl::StatusOr<int> DeviceCount() = 0;
   // As in cudaRuntimeGetVersion: 13000 is 13.0.
@@ -70,6 +79,8 @@ class CudaRuntime {
   // Bytes of the device that all processes use; makes no context.
   // UNIMPLEMENTED where the driver's management library is not found.
   virtual absl::StatusOr<int64_t> MemoryInUse(int device) = 0;
+  // Gets every kernel ready, so that no launch has to wait for what runs.
+  virtual absl::Status LoadKernels() = 0;
   // Waits until all that was queued on the current device has ended.
   virtual absl::Status SynchronizeDevice() = 0;
 
@@ -139,6 +150,15 @@ class CudaRuntime {
                                 unsigned long long* sum, uint32_t max_blocks,
                                 StreamHandle stream) = 0;
   virtual absl::Status Delay(int64_t nanoseconds, StreamHandle stream) = 0;
+
+ protected:
+  void TellLost(const absl::Status& status) {
+    if (tell_lost_ && !told_lost_.exchange(true)) tell_lost_(status);
+  }
+
+ private:
+  std::function<void(const absl::Status&)> tell_lost_;
+  std::atomic<bool> told_lost_ = false;
 };
 
 }  // namespace sluice::agent::cuda

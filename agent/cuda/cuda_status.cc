@@ -37,4 +37,27 @@ absl::Status CudaStatus(int code, absl::string_view name,
   }
 }
 
+bool IsContextLost(int code) {
+  switch (code) {
+    case 214:  // an uncorrectable error of memory
+    case 220:  // or of NVLink
+    case kCudaIllegalAddress:
+    case 702:  // a kernel ran too long
+    case 709:  // the context was destroyed
+    case 710:  // an assertion
+    case 714:  // a stack error
+    case 715:  // an illegal instruction
+    case 716:  // a misaligned address
+    case 717:  // an address of no address space
+    case 718:  // a bad program counter
+    case 719:  // a kernel failed
+    case 805:  // the connection to MPS
+    case 807:  // an MPS server that begins anew
+    case 809:  // a client of MPS was ended
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace sluice::agent::cuda

@@ -16,9 +16,12 @@ inline constexpr int kCudaInsufficientDriver = 35;
 inline constexpr int kCudaNoDevice = 100;
 inline constexpr int kCudaInvalidDevice = 101;
 inline constexpr int kCudaInvalidContext = 201;
+inline constexpr int kCudaMapFailed = 205;
 inline constexpr int kCudaPeerAccessUnsupported = 217;
+inline constexpr int kCudaOperatingSystem = 304;
 inline constexpr int kCudaInvalidResourceHandle = 400;
 inline constexpr int kCudaNotReady = 600;
+inline constexpr int kCudaIllegalAddress = 700;
 inline constexpr int kCudaNotSupported = 801;
 
 // Returns OK for 0, else "WHAT: NAME (CODE)" with what to do where that is
@@ -28,6 +31,11 @@ inline constexpr int kCudaNotSupported = 801;
 // the process's work on the device is lost in most cases.
 absl::Status CudaStatus(int code, absl::string_view name,
                         absl::string_view what);
+
+// Whether after this error every call of the process fails, for ever: its
+// context is lost (a kernel's illegal access, an uncorrectable error of memory,
+// a fault of another client of MPS).
+bool IsContextLost(int code);
 
 }  // namespace sluice::agent::cuda
 

@@ -84,6 +84,7 @@ absl::Status CudaEvent::HoldBack(const CudaStream& stream) const {
 }
 
 absl::StatusOr<bool> CudaEvent::IsDone() const {
+  SLUICE_RETURN_IF_ERROR(runtime_->Use(device_));
   return runtime_->IsDone(event_);
 }
 

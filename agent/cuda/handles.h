@@ -38,9 +38,11 @@ class CudaStream {
 //
 // Hand-over of memory: who wrote it records an interprocess event on its stream
 // behind its writes and then tells the other side (an RPC with the handle, the
-// first time); only then does that side let its own stream wait for it, before
-// it queues anything that touches the memory. A wait that is queued before the
-// record waits for nothing: the message between the two is what orders them.
+// first time); only then does that side wait for it, before it queues anything
+// that touches the memory. A wait that begins before the record waits for
+// nothing: the message between the two is what orders them. Workers may let
+// their stream wait; an agent asks IsDone until it is (CudaMemory), because the
+// event of a process that dies is never reached.
 class CudaEvent {
  public:
   static absl::StatusOr<CudaEvent> Create(CudaRuntime& runtime, int device,

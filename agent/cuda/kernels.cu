@@ -187,7 +187,46 @@ int WithElement(Element element, const Launch& launch) {
   return WithNarrow(element, launch);
 }
 
+template <typename Kernel>
+int Load(Kernel* kernel) {
+  cudaFuncAttributes ignored;
+  return static_cast<int>(cudaFuncGetAttributes(&ignored, kernel));
+}
+
+template <typename T>
+int LoadNarrow() {
+  for (const int code : {Load(QuantiseKernel<T>), Load(DequantiseKernel<T>),
+                         Load(BlendKernel<T, F32>), Load(BlendKernel<T, BF16>),
+                         Load(BlendKernel<T, F16>)}) {
+    if (code != 0) return code;
+  }
+  return 0;
+}
+
+template <typename T>
+int LoadCasts() {
+  for (const int code : {Load(CastKernel<T, F64>), Load(CastKernel<T, F32>),
+                         Load(CastKernel<T, BF16>), Load(CastKernel<T, F16>)}) {
+    if (code != 0) return code;
+  }
+  return 0;
+}
+
 }  // namespace
+
+int PreloadKernels() {
+  for (const int code :
+       {Load(CopyKernel), Load(DigestKernel), Load(ReadPassKernel),
+        Load(DelayKernel), LoadCasts<F64>(), LoadCasts<F32>(),
+        LoadCasts<BF16>(), LoadCasts<F16>(), LoadNarrow<F32>(),
+        LoadNarrow<BF16>(), LoadNarrow<F16>()}) {
+    if (code != 0) {
+      static_cast<void>(cudaGetLastError());
+      return code;
+    }
+  }
+  return 0;
+}
 
 int LaunchCopy(const BoxBatch& batch, uint32_t max_blocks,
                StreamHandle stream) {

@@ -39,6 +39,9 @@ int LaunchDequantise(const QuantBatch& batch, Element plain,
 // read pass.
 int LaunchReadPass(const void* data, uint64_t bytes, unsigned long long* sum,
                    uint32_t max_blocks, StreamHandle stream);
+// Loads all kernels. Left to its first launch, the driver may wait for what
+// runs, such as a collective whose peer waits for that launch.
+int PreloadKernels();
 // Keeps one thread busy for so long, then ends: for tests of hand-overs.
 int LaunchDelay(uint64_t nanoseconds, StreamHandle stream);
 

@@ -56,7 +56,6 @@ absl::Status PieceCall::ForScratch(absl::Span<const PieceRange> ranges,
 absl::StatusOr<bool> PieceCall::AddPack(absl::Span<const PieceRange> ranges,
                                         const PieceRange& range,
                                         std::byte* packed) {
-  Reads(*range.source);
   const Elements from = InPlace(*range.piece, *range.source);
   if (!Casts(range, *range.source)) {
     const Elements message =
@@ -146,7 +145,6 @@ absl::Status PieceCall::Copy(absl::Span<const PieceRange> ranges) {
   SLUICE_RETURN_IF_ERROR(ReserveImages(ranges));
   for (const PieceRange& range : ranges) {
     const BoundPiece& piece = *range.piece;
-    Reads(*range.source);
     Elements from = InPlace(piece, *range.source);
     if (Casts(range, *range.source)) {
       const Elements image = Image(ranges, range);
@@ -164,7 +162,6 @@ absl::Status PieceCall::Copy(absl::Span<const PieceRange> ranges) {
 absl::Status PieceCall::DigestOf(absl::Span<const PieceRange> ranges) {
   SLUICE_RETURN_IF_ERROR(ReserveImages(ranges));
   for (const PieceRange& range : ranges) {
-    Reads(*range.source);
     Elements from = InPlace(*range.piece, *range.source);
     if (Casts(range, *range.source)) {
       const Elements image = Image(ranges, range);
@@ -213,19 +210,11 @@ absl::Status PieceCall::AddDigestOf(const PieceRange& range,
 }
 
 void PieceCall::Writes(const BoundPlace& place) {
-  Note(place, touched_);
-  Note(place, written_);
-}
-
-void PieceCall::Note(const BoundPlace& place, std::set<CudaMemory*>& memories) {
   auto* memory = dynamic_cast<CudaMemory*>(place.memory.get());
-  if (memory != nullptr) memories.insert(memory);
+  if (memory != nullptr) written_.insert(memory);
 }
 
 absl::Status PieceCall::Queue() {
-  for (CudaMemory* memory : touched_) {
-    SLUICE_RETURN_IF_ERROR(memory->BeforeUse(workspace_->stream()));
-  }
   SLUICE_RETURN_IF_ERROR(workspace_->Queue(stages_, digests_.size()));
   for (CudaMemory* memory : written_) {
     SLUICE_RETURN_IF_ERROR(memory->AfterWriting(workspace_->stream()));

@@ -75,9 +75,8 @@ class PieceCall {
   static absl::Status ForScratch(absl::Span<const PieceRange> ranges,
                                  const std::vector<bool>& direct,
                                  const CopyRun& copy);
-  void Reads(const BoundPlace& place) { Note(place, touched_); }
+  // Notes the memory: its others can wait for what is queued.
   void Writes(const BoundPlace& place);
-  static void Note(const BoundPlace& place, std::set<CudaMemory*>& memories);
   absl::Status Queue();
 
   CudaRuntime& runtime_;
@@ -86,7 +85,7 @@ class PieceCall {
   // What makes images of what is cast or packed, then what reads them.
   std::vector<BoxStage> stages_;
   std::vector<Digest*> digests_;  // by slot
-  std::set<CudaMemory*> touched_, written_;
+  std::set<CudaMemory*> written_;
 };
 
 }  // namespace sluice::agent::cuda

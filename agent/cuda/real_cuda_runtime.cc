@@ -24,19 +24,14 @@ static_assert(kCudaNoDevice == cudaErrorNoDevice);
 static_assert(kCudaInvalidDevice == cudaErrorInvalidDevice);
 static_assert(kCudaInvalidContext == cudaErrorDeviceUninitialized);
 static_assert(kCudaPeerAccessUnsupported == cudaErrorPeerAccessUnsupported);
+static_assert(kCudaMapFailed == cudaErrorMapBufferObjectFailed);
+static_assert(kCudaOperatingSystem == cudaErrorOperatingSystem);
+static_assert(kCudaIllegalAddress == cudaErrorIllegalAddress);
 static_assert(kCudaInvalidResourceHandle == cudaErrorInvalidResourceHandle);
 static_assert(kCudaNotReady == cudaErrorNotReady);
 static_assert(kCudaNotSupported == cudaErrorNotSupported);
 static_assert(sizeof(cudaIpcMemHandle_t) == kIpcHandleBytes);
 static_assert(sizeof(cudaIpcEventHandle_t) == kIpcHandleBytes);
-
-absl::Status Check(int code, absl::string_view what) {
-  if (code == kCudaSuccess) return absl::OkStatus();
-  // Not left behind for the next call that asks for the last error.
-  static_cast<void>(cudaGetLastError());
-  return CudaStatus(code, cudaGetErrorName(static_cast<cudaError_t>(code)),
-                    what);
-}
 
 cudaStream_t AsStream(StreamHandle stream) {
   return static_cast<cudaStream_t>(stream);
@@ -109,6 +104,9 @@ class RealCudaRuntime final : public CudaRuntime {
               absl::StrCat("asking for the bus of GPU ", device)));
     return DriverMemoryInUse(bus);
   }
+  absl::Status LoadKernels() override {
+    return Check(PreloadKernels(), "loading the kernels");
+  }
   absl::Status SynchronizeDevice() override {
     return Check(cudaDeviceSynchronize(), "waiting for the GPU");
   }
@@ -173,10 +171,10 @@ class RealCudaRuntime final : public CudaRuntime {
   }
   absl::StatusOr<void*> ImportMemory(const IpcHandle& handle) override {
     void* base = nullptr;
-    SLUICE_RETURN_IF_ERROR(
-        Check(cudaIpcOpenMemHandle(&base, FromBytes<cudaIpcMemHandle_t>(handle),
-                                   cudaIpcMemLazyEnablePeerAccess),
-              "mapping GPU memory of another process"));
+    SLUICE_RETURN_IF_ERROR(CheckImport(
+        cudaIpcOpenMemHandle(&base, FromBytes<cudaIpcMemHandle_t>(handle),
+                             cudaIpcMemLazyEnablePeerAccess),
+        "mapping GPU memory of another process"));
     return base;
   }
   absl::Status CloseImported(void* base) override {
@@ -191,7 +189,7 @@ class RealCudaRuntime final : public CudaRuntime {
   }
   absl::StatusOr<EventHandle> ImportEvent(const IpcHandle& handle) override {
     cudaEvent_t event = nullptr;
-    SLUICE_RETURN_IF_ERROR(Check(
+    SLUICE_RETURN_IF_ERROR(CheckImport(
         cudaIpcOpenEventHandle(&event, FromBytes<cudaIpcEventHandle_t>(handle)),
         "opening another process's event"));
     return static_cast<EventHandle>(event);
@@ -321,6 +319,28 @@ class RealCudaRuntime final : public CudaRuntime {
     std::memcpy(bytes.data(), &handle, bytes.size());
     return bytes;
   }
+  absl::Status Check(int code, absl::string_view what) {
+    if (code == kCudaSuccess) return absl::OkStatus();
+    // Not left behind for the next call that asks for the last error.
+    static_cast<void>(cudaGetLastError());
+    absl::Status status = CudaStatus(
+        code, cudaGetErrorName(static_cast<cudaError_t>(code)), what);
+    if (IsContextLost(code)) TellLost(status);
+    return status;
+  }
+  // What the driver says of a handle whose process has ended is not documented.
+  absl::Status CheckImport(int code, absl::string_view what) {
+    const absl::Status status = Check(code, what);
+    const bool of_handle = absl::IsInvalidArgument(status) ||
+                           code == kCudaMapFailed ||
+                           code == kCudaOperatingSystem;
+    if (!of_handle) return status;
+    return absl::InvalidArgumentError(
+        absl::StrCat(status.message(),
+                     " (its process must live, see this GPU, share /dev/shm "
+                     "and the IPC namespace, and have another process id)"));
+  }
+
   template <typename Handle>
   static Handle FromBytes(const IpcHandle& bytes) {
     Handle handle;

@@ -36,13 +36,14 @@ absl::StatusOr<PinnedBuffer> PinnedBuffer::Create(CudaRuntime& runtime,
                                                   int device, int64_t bytes) {
   SLUICE_RETURN_IF_ERROR(runtime.Use(device));
   SLUICE_ASSIGN_OR_RETURN(void* data, runtime.AllocatePinned(bytes));
-  return PinnedBuffer(runtime, data, bytes);
+  return PinnedBuffer(runtime, device, data, bytes);
 }
 
 PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&& other) noexcept {
   if (this != &other) {
     Reset();
     runtime_ = std::exchange(other.runtime_, nullptr);
+    device_ = other.device_;
     data_ = other.data_;
     size_ = other.size_;
   }
@@ -51,7 +52,8 @@ PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&& other) noexcept {
 
 void PinnedBuffer::Reset() {
   if (runtime_ == nullptr) return;
-  const absl::Status freed = runtime_->FreePinned(data_);
+  absl::Status freed = runtime_->Use(device_);
+  freed.Update(runtime_->FreePinned(data_));
   if (!freed.ok()) LogWarn("pinned memory not freed", {{"status", freed}});
   runtime_ = nullptr;
 }

@@ -30,6 +30,7 @@ class PinnedBuffer {
                                              int64_t bytes);
   PinnedBuffer(PinnedBuffer&& other) noexcept
       : runtime_(std::exchange(other.runtime_, nullptr)),
+        device_(other.device_),
         data_(other.data_),
         size_(other.size_) {}
   PinnedBuffer& operator=(PinnedBuffer&& other) noexcept;
@@ -39,11 +40,12 @@ class PinnedBuffer {
   int64_t size() const { return size_; }
 
  private:
-  PinnedBuffer(CudaRuntime& runtime, void* data, int64_t size)
-      : runtime_(&runtime), data_(data), size_(size) {}
+  PinnedBuffer(CudaRuntime& runtime, int device, void* data, int64_t size)
+      : runtime_(&runtime), device_(device), data_(data), size_(size) {}
   void Reset();
 
   CudaRuntime* runtime_;  // null: empty
+  int device_;
   void* data_;
   int64_t size_;
 };

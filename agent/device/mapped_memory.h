@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -39,10 +40,17 @@ class MappedMemory {
   virtual MemorySpace space() const { return MemorySpace::kHost; }
   // The descriptor other processes map it with; borrowed, -1 if it has none.
   virtual int descriptor() const { return -1; }
-  // What writes the memory from now on waits for the last record of an event of
-  // another process (64 bytes). Errors: FAILED_PRECONDITION - memory of the
-  // host; INVALID_ARGUMENT - no event's handle, or its process has ended.
-  virtual absl::Status HoldBackFor(absl::string_view) {
+  // Whether all that others had queued on a device before they handed the
+  // memory over has ended: only then may it be touched. Does not wait: a device
+  // that waits for an event of another process waits for ever if that process
+  // dies, and all that is queued behind it. Errors: the device's.
+  virtual absl::StatusOr<bool> IsHandedOver() { return true; }
+  // It counts as handed over when the last record of this event of another
+  // process (64 bytes) has been reached, or `reader`, whose event it is, is no
+  // more. Errors: FAILED_PRECONDITION - memory of the host; INVALID_ARGUMENT -
+  // no event's handle, or its process has ended.
+  virtual absl::Status HoldBackFor(absl::string_view,
+                                   std::weak_ptr<const void>) {
     return absl::FailedPreconditionError("memory of the host has no events");
   }
   // How other processes map it that is of the device. Errors:

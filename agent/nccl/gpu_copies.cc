@@ -29,7 +29,10 @@ class LentGpuMemory final : public MappedMemory {
 
   std::byte* data() const override { return memory_->data(); }
   int64_t size() const override { return memory_->size(); }
-  const std::optional<cuda::CudaEvent>& touched() const { return touched_; }
+  absl::StatusOr<bool> IsHandedOver() override {
+    if (!touched_.has_value()) return true;
+    return touched_->IsDone();
+  }
 
  private:
   const std::shared_ptr<cuda::CudaMemory> memory_;
@@ -64,14 +67,6 @@ class GpuReduceCopies final : public ReduceCopies {
   absl::string_view space() const override { return "GPU memory"; }
   std::string ready_handle() const override {
     return std::string(handle_.begin(), handle_.end());
-  }
-
-  absl::Status AwaitWorker(const MappedMemory& memory) override {
-    const auto* lent = dynamic_cast<const LentGpuMemory*>(&memory);
-    if (lent == nullptr || !lent->touched().has_value()) {
-      return absl::OkStatus();
-    }
-    return Note([&] { return lent->touched()->HoldBack(stream_); });
   }
 
   absl::Status Copy(std::byte* to, const std::byte* from,

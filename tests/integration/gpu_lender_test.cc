@@ -39,6 +39,7 @@ using agent::cuda::ProcessGpuRuntime;
 using local_cluster::Process;
 
 constexpr int64_t kRows = 64;
+constexpr int64_t kMany = 1000;  // of a failpoint that is only counted
 constexpr int64_t kNever = int64_t{3'600'000'000'000};  // ns; nobody waits
 
 // Files of the fake GPU (memory and events) that a process maps.
@@ -113,8 +114,7 @@ class LenderRig {
     return AwaitTrainer(true);
   }
 
-  // Kills the lender; it stays a zombie, which holds the fake's events back,
-  // until it is reaped.
+  // Kills the lender; it stays a zombie until it is reaped.
   absl::Status Kill() { return local_cluster::Signal(lender_, SIGKILL); }
   absl::Status Reap() {
     return local_cluster::WaitForExit(lender_, kPatience).status();
@@ -147,10 +147,14 @@ class LenderRig {
   struct SyncTo {
     std::string destination = "rollout";
     bool skip_digests = false;
+    int deadline_seconds = 0;  // 0: the usual one
   };
   absl::StatusOr<v1::OperationResult> Sync(const SyncTo& to) {
     v1::SyncRequest request;
     request.set_skip_digests(to.skip_digests);
+    if (to.deadline_seconds > 0) {
+      request.mutable_deadline()->set_seconds(to.deadline_seconds);
+    }
     request.set_model("policy");
     request.set_source("trainer");
     request.add_destinations(to.destination);
@@ -250,19 +254,16 @@ TEST_CASE("a worker that is killed takes its GPU's memory with it",
 TEST_CASE("a worker that is killed before its kernel wrote ends the sync",
           "[integration][gpu]") {
   LenderRig rig;
-  REQUIRE_OK(rig.Start());
+  REQUIRE_OK(rig.Start(/*failpoints=*/true));
+  REQUIRE_OK_AND_ASSIGN(auto waits,
+                        rig.cluster().Arm("agent-0", "agent.hand_over", kMany));
   REQUIRE_OK(rig.WriteStep(1, kNever));
   const std::set<std::string> files = GpuFiles(rig.lender());
   Running sync(rig, {});
-  // Both agents hold memory and event: all that is left is to wait for it.
-  for (const char* agent : {"agent-0", "agent-1"}) {
-    REQUIRE_OK(rig.cluster().AwaitStatus("mappings", [&](const auto&) {
-      return rig.CountMapped(agent, files) >= 2;
-    }));
-  }
+  // All that is left is to wait for the kernel, whose event will never come.
+  REQUIRE_OK(rig.cluster().AwaitStatus(
+      "wait", [&](const auto&) { return waits->passed() > 0; }));
   REQUIRE_OK(rig.Kill());
-  // Known everywhere before the events of the dead let anybody go on.
-  REQUIRE_OK(rig.AwaitTrainer(false));
   REQUIRE_OK(rig.Reap());
   // In the words of the agent itself, or of a peer that heard of it first.
   const absl::Status ended = sync.Join().status();
@@ -271,6 +272,25 @@ TEST_CASE("a worker that is killed before its kernel wrote ends the sync",
   CHECK(absl::StrContains(ended.message(), "agent-0"));
   CHECK_FALSE(rig.ReadRollout(0).ok());
   REQUIRE_OK(rig.AwaitUnmapped(files));
+  CheckGoesOn(rig, 2);
+}
+
+TEST_CASE("a kernel that does not end is waited for until the deadline",
+          "[integration][gpu]") {
+  LenderRig rig;
+  REQUIRE_OK(rig.Start(/*failpoints=*/true));
+  REQUIRE_OK_AND_ASSIGN(auto waits,
+                        rig.cluster().Arm("agent-0", "agent.hand_over", kMany));
+  REQUIRE_OK(rig.WriteStep(1, kNever));
+  CHECK_THAT(rig.Sync({.deadline_seconds = 2}),
+             StatusIs(absl::StatusCode::kDeadlineExceeded));
+  CHECK(waits->passed() > 0);
+  CHECK_FALSE(rig.ReadRollout(0).ok());
+  // The worker lives, and so does its agent.
+  REQUIRE_OK(rig.AwaitTrainer(true));
+  REQUIRE_OK(rig.Kill());
+  REQUIRE_OK(rig.Reap());
+  REQUIRE_OK(rig.AwaitTrainer(false));
   CheckGoesOn(rig, 2);
 }
 
@@ -313,7 +333,6 @@ TEST_CASE("a vote is taken back when memory goes that nothing compares",
   const std::set<std::string> files = GpuFiles(rig.lender());
   // Agent 0, which reads nothing, has voted (that is only counted); agent 1 has
   // not: nothing is decided.
-  constexpr int64_t kMany = 1000;
   REQUIRE_OK_AND_ASSIGN(
       auto voted, rig.cluster().Arm("agent-0", "agent.after_vote", kMany));
   REQUIRE_OK_AND_ASSIGN(auto votes,

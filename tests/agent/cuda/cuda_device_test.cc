@@ -233,6 +233,79 @@ TEST_CASE("the other side's stream waits for what was handed over", "[cuda]") {
   CHECK_THAT(plain.Export(), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST_CASE("a lost context is told of once, and nothing works after it",
+          "[cuda]") {
+  TwoProcesses p;
+  std::vector<std::string> told;
+  p.agent.OnContextLost(
+      [&](const absl::Status& status) { told.emplace_back(status.message()); });
+  const auto device = OpenDevice(p.agent);
+  p.gpu.FailCall(0, kCudaMemoryAllocation);
+  CHECK_FALSE(device->Allocate(64, "weights").ok());
+  CHECK(told.empty());
+  REQUIRE_OK(device->Allocate(64, "weights"));
+  p.gpu.FailCall(0, kCudaIllegalAddress);
+  for (int call = 0; call < 3; ++call) {
+    CHECK_THAT(device->Allocate(64, "weights"),
+               StatusIs(absl::StatusCode::kInternal));
+  }
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].find("700") != std::string::npos);
+  p.gpu.FailCall(-1, 0);
+}
+
+TEST_CASE("memory is handed over when what was queued on it has ended",
+          "[cuda]") {
+  TwoProcesses p;
+  const auto lender = OpenDevice(p.worker);
+  const auto borrower = OpenDevice(p.agent);
+  REQUIRE_OK_AND_ASSIGN(auto lent, lender->AllocateArena(64, "lent"));
+  REQUIRE_OK_AND_ASSIGN(const SharedRange range, lent->Share());
+  REQUIRE_OK_AND_ASSIGN(auto theirs, CudaStream::Create(p.worker, 0));
+  const auto new_event = [&] {
+    return CudaEvent::Create(p.worker, 0, EventKind::kInterprocess).value();
+  };
+  const auto name = [](const CudaEvent& event) {
+    const IpcHandle handle = event.Export().value();
+    return std::string(handle.begin(), handle.end());
+  };
+  const CudaEvent written = new_event();
+  REQUIRE_OK_AND_ASSIGN(auto adopted,
+                        borrower->AdoptRange(range, name(written)));
+  const auto handed_over = [&] { return adopted->IsHandedOver().value(); };
+  const int events = p.gpu.holdings().events;
+  auto reader = std::make_shared<int>();
+  CHECK(handed_over());  // nothing was ever recorded
+  for (int round = 0; round < 3; ++round) {
+    REQUIRE_OK(p.worker.Delay(200'000'000, theirs.get()));
+    REQUIRE_OK(p.worker.Fill(lent->data(), 5, 64, theirs.get()));
+    REQUIRE_OK(written.Record(theirs));
+    CHECK_FALSE(handed_over());
+    REQUIRE_OK(p.worker.Synchronize(theirs.get()));
+    CHECK(handed_over());
+  }
+
+  // A reader's event; those of many readings are not kept.
+  for (int reading = 0; reading < 50; ++reading) {
+    const CudaEvent read = new_event();
+    REQUIRE_OK(read.Record(theirs));
+    REQUIRE_OK(adopted->HoldBackFor(name(read), reader));
+    CHECK_FALSE(handed_over());
+    REQUIRE_OK(p.worker.Synchronize(theirs.get()));
+  }
+  CHECK(p.gpu.holdings().events <= events + 1);
+  CHECK(handed_over());
+  CHECK(p.gpu.holdings().events == events);
+
+  // A reader that is gone is not waited for, though its event never comes.
+  const CudaEvent never = new_event();
+  REQUIRE_OK(never.Record(theirs));
+  REQUIRE_OK(adopted->HoldBackFor(name(never), reader));
+  CHECK_FALSE(handed_over());
+  reader.reset();
+  CHECK(handed_over());
+}
+
 TEST_CASE("the machine's own runtime answers, or says what is missing",
           "[cuda]") {
   const auto runtime = LoadCudaRuntime();

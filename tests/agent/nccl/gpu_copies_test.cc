@@ -79,14 +79,18 @@ TEST_CASE(
   auto* host = static_cast<unsigned char*>(rig.pinned);
   for (int round = 1; round <= 3; ++round) {
     CAPTURE(round);
-    // The worker writes, which runs when somebody waits for its event.
+    // The worker writes, which runs when it synchronises.
     for (int64_t i = 0; i < kBytes; ++i) {
       host[i] = static_cast<unsigned char>(i * 7 + round);
     }
     REQUIRE_OK(
         rig.worker.Copy(rig.memory, rig.pinned, kBytes, rig.stream->get()));
     REQUIRE_OK(rig.event->Record(*rig.stream));
-    REQUIRE_OK(copies->AwaitWorker(*lent));
+    REQUIRE_OK_AND_ASSIGN(const bool early, lent->IsHandedOver());
+    CHECK_FALSE(early);
+    REQUIRE_OK(rig.worker.Synchronize(rig.stream->get()));
+    REQUIRE_OK_AND_ASSIGN(const bool there, lent->IsHandedOver());
+    CHECK(there);
     // Two halves change places on the way into the bucket; odd lengths.
     const int64_t half = kBytes / 2 + 3;
     REQUIRE_OK(
@@ -162,7 +166,11 @@ TEST_CASE("whatever fails, nothing is kept and nothing is begun after it",
         if (!copies.ok()) return copies.status();
         auto bucket = (*copies)->device().Allocate(kBytes, "bucket");
         if (!bucket.ok()) return bucket.status();
-        absl::Status status = (*copies)->AwaitWorker(**lent);
+        absl::Status status = (*lent)->IsHandedOver().status();
+        if (!status.ok()) {  // of the memory, not of the copies
+          failed = rig.gpu.Failed();
+          return status;
+        }
         status.Update(
             (*copies)->Copy((*bucket)->data(), (*lent)->data(), kBytes));
         status.Update((*copies)->SendOff().status());

@@ -81,7 +81,12 @@ FakeCudaRuntime::~FakeCudaRuntime() = default;
 absl::Status FakeCudaRuntime::Call(const char* what) {
   if (gpu_->fail_in_ < 0 || gpu_->fail_in_-- > 0) return absl::OkStatus();
   gpu_->failed_ = true;
-  return CudaStatus(gpu_->fail_code_, "injected", what);
+  absl::Status status = CudaStatus(gpu_->fail_code_, "injected", what);
+  if (IsContextLost(gpu_->fail_code_)) {
+    gpu_->fail_in_ = 0;  // the next one, too
+    TellLost(status);
+  }
+  return status;
 }
 
 absl::StatusOr<int> FakeCudaRuntime::DeviceCount() {

@@ -66,7 +66,8 @@ class FakeGpu {
   // Unmappings while something was still queued: it could touch the memory.
   int early_unmappings() const;
   // Makes the `nth` fallible call from now (0 is the next) fail with this code;
-  // calls that give something back do not fail. Negative: none.
+  // calls that give something back do not fail. Negative: none. After an error
+  // by which a context is lost, all later calls fail, too.
   void FailCall(int nth, int code);
   // Whether that call has come.
   bool Failed() const;

@@ -32,7 +32,8 @@ constexpr char kMemoryKind[] = "gpu-memory";
 constexpr char kEventKind[] = "gpu-event";
 
 // As the real runtime has it, of each thread.
-thread_local int current_device = 0;
+// -1: the thread has no context, and a driver answers nothing.
+thread_local int current_device = -1;
 
 // What a handle's bytes are.
 struct Named {
@@ -46,6 +47,11 @@ static_assert(sizeof(Named) <= kIpcHandleBytes);
 
 absl::Status Invalid(const char* what) {
   return CudaStatus(kCudaInvalidValue, "cudaErrorInvalidValue", what);
+}
+
+absl::Status NeedsContext(const char* what) {
+  if (current_device >= 0) return absl::OkStatus();
+  return CudaStatus(kCudaInvalidContext, "cudaErrorDeviceUninitialized", what);
 }
 
 absl::StatusOr<IpcHandle> Name(const char* kind, int fd, int device) {
@@ -216,6 +222,7 @@ absl::Status ProcessGpuRuntime::SynchronizeDevice() {
 }
 
 absl::StatusOr<void*> ProcessGpuRuntime::Allocate(int64_t bytes) {
+  SLUICE_RETURN_IF_ERROR(NeedsContext("Allocate"));
   SLUICE_ASSIGN_OR_RETURN(UniqueFd fd, CreateMemoryFile(bytes, kMemoryKind));
   SLUICE_ASSIGN_OR_RETURN(
       auto mapping, MapMemoryFile(std::move(fd), bytes, Access::kReadWrite));
@@ -237,6 +244,7 @@ absl::Status ProcessGpuRuntime::Free(void* memory) {
 }
 
 absl::StatusOr<void*> ProcessGpuRuntime::AllocatePinned(int64_t bytes) {
+  SLUICE_RETURN_IF_ERROR(NeedsContext("AllocatePinned"));
   if (bytes < 1) return Invalid("AllocatePinned");
   void* memory = std::aligned_alloc(
       4096, static_cast<size_t>((bytes + 4095) / 4096 * 4096));
@@ -250,6 +258,7 @@ absl::StatusOr<void*> ProcessGpuRuntime::AllocatePinned(int64_t bytes) {
 }
 
 absl::Status ProcessGpuRuntime::FreePinned(void* memory) {
+  SLUICE_RETURN_IF_ERROR(NeedsContext("FreePinned"));
   SLUICE_RETURN_IF_ERROR(SynchronizeDevice());
   MutexLock lock(mutex_);
   if (pinned_.erase(static_cast<std::byte*>(memory)) == 0) {
@@ -289,6 +298,7 @@ bool ProcessGpuRuntime::IsKnown(const void* address) {
 }
 
 absl::StatusOr<MemoryBounds> ProcessGpuRuntime::BoundsOf(const void* address) {
+  SLUICE_RETURN_IF_ERROR(NeedsContext("BoundsOf"));
   MutexLock lock(mutex_);
   for (const auto* map : {&own_, &imported_}) {
     const auto found = Around(*map, address, [](const Memory& memory) {
@@ -332,6 +342,7 @@ absl::StatusOr<void*> ProcessGpuRuntime::ImportMemory(const IpcHandle& handle) {
 }
 
 absl::Status ProcessGpuRuntime::CloseImported(void* base) {
+  SLUICE_RETURN_IF_ERROR(NeedsContext("CloseImported"));
   MutexLock lock(mutex_);
   const auto found = imported_.find(static_cast<std::byte*>(base));
   if (found == imported_.end()) return Invalid("CloseImported");
@@ -390,6 +401,7 @@ absl::StatusOr<EventHandle> ProcessGpuRuntime::ImportEvent(
 }
 
 absl::Status ProcessGpuRuntime::Record(EventHandle event, StreamHandle stream) {
+  SLUICE_RETURN_IF_ERROR(NeedsContext("Record"));
   const std::shared_ptr<Event> recorded = FindEvent(event);
   if (recorded == nullptr) return Invalid("Record");
   const uint64_t ticket = ++recorded->counters().recorded;
@@ -402,19 +414,18 @@ absl::Status ProcessGpuRuntime::Record(EventHandle event, StreamHandle stream) {
 }
 
 absl::Status ProcessGpuRuntime::Wait(StreamHandle stream, EventHandle event) {
+  SLUICE_RETURN_IF_ERROR(NeedsContext("Wait"));
   const std::shared_ptr<Event> awaited = FindEvent(event);
   if (awaited == nullptr) return Invalid("Wait");
   const uint64_t ticket = awaited->counters().recorded;
+  // For ever if the process that recorded it ends before: so does a GPU's.
   return Queue(stream, "Wait", [awaited, ticket] {
-    // What a process that has ended had queued comes no more.
-    while (awaited->counters().reached < ticket &&
-           (kill(awaited->owner, 0) == 0 || errno != ESRCH)) {
-      absl::SleepFor(kPoll);
-    }
+    while (awaited->counters().reached < ticket) absl::SleepFor(kPoll);
   });
 }
 
 absl::StatusOr<bool> ProcessGpuRuntime::IsDone(EventHandle event) {
+  SLUICE_RETURN_IF_ERROR(NeedsContext("IsDone"));
   const std::shared_ptr<Event> asked = FindEvent(event);
   if (asked == nullptr) return Invalid("IsDone");
   return asked->counters().reached >= asked->counters().recorded;
