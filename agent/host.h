@@ -20,6 +20,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/buffer_registry.h"
 #include "agent/content_worker.h"
@@ -30,6 +31,7 @@
 #include "agent/device/device.h"
 #include "agent/executor/piece_mover.h"
 #include "agent/executor_interface.h"
+#include "agent/memory_worker.h"
 #include "agent/message_lane.h"
 #include "agent/peer_directory.h"
 #include "agent/source_table.h"
@@ -109,8 +111,9 @@ class AgentHost {
   ExecutorCallbacks MakeExecutorCallbacks();
   // Before anything else; `executor` must live until Stop has returned.
   void Start(TransferExecutor& executor);
-  // Answers waiting calls, closes the stream, ends sessions and threads. The
-  // executor is used no more; its callbacks are dropped.
+  // Answers waiting calls, closes the stream, ends sessions and threads; then
+  // waits for memory that is being made or freed. The executor is used no more;
+  // its callbacks are dropped.
   void Stop();
 
   void Post(Event event);
@@ -161,11 +164,16 @@ class AgentHost {
   void Run(Reply& order);
   void Run(TellVersion& order);
 
+  // On a thread of memory_.
+  void OnAllocated(const AllocateBuffer& order,
+                   absl::StatusOr<std::shared_ptr<MappedMemory>> memory);
   absl::Status Prepare(const PrepareExecution& order);
+  void Answer(Reply& order);
   void DropStream();
   void NoteIdentity(const Event& event);
   void UpdateIdle();
   void RunTicks();
+  void TrimPeers();
 
   const Options options_;
   const Deps deps_;
@@ -189,10 +197,12 @@ class AgentHost {
   bool idle_ ABSL_GUARDED_BY(mutex_) = true;   // no operation
   bool quiet_ ABSL_GUARDED_BY(mutex_) = true;  // and no call waits
   bool tick_posted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool trim_posted_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Last, in this order: threads that use the members above.
   std::unique_ptr<ContentWorker> content_;
+  std::unique_ptr<MemoryWorker> memory_;
   SerialExecutor thread_;
   std::thread ticker_;
 };
