@@ -66,6 +66,19 @@ class Gate {
   int arrived_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
+// Shuts a gate until the end of its scope, also one that a failed check leaves:
+// nobody is left waiting.
+class ShutGate {
+ public:
+  explicit ShutGate(Gate& gate) : gate_(gate) { gate_.Shut(); }
+  ~ShutGate() { gate_.Open(); }
+  ShutGate(const ShutGate&) = delete;
+  ShutGate& operator=(const ShutGate&) = delete;
+
+ private:
+  Gate& gate_;
+};
+
 // Thread-safe. Outlives its memory.
 class GatedDevice final : public Device {
  public:
