@@ -26,14 +26,13 @@ absl::Status BufferRegistry::Add(BufferId id,
   return absl::OkStatus();
 }
 
-void BufferRegistry::Remove(BufferId id) {
-  // Unmapping a large buffer takes long: not under the lock.
-  Entry removed;
+std::shared_ptr<MappedMemory> BufferRegistry::Remove(BufferId id) {
   MutexLock lock(mutex_);
   const auto it = buffers_.find(id);
-  if (it == buffers_.end()) return;
-  removed = std::move(it->second);
+  if (it == buffers_.end()) return nullptr;
+  std::shared_ptr<MappedMemory> memory = std::move(it->second.memory);
   buffers_.erase(it);
+  return memory;
 }
 
 absl::StatusOr<std::shared_ptr<MappedMemory>> BufferRegistry::Get(

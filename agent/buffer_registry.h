@@ -35,8 +35,9 @@ class BufferRegistry {
   // Errors: ALREADY_EXISTS - the id is used.
   absl::Status Add(BufferId id, std::shared_ptr<MappedMemory> memory,
                    absl::string_view label);
-  // Forgets a buffer; an unknown id has no effect.
-  void Remove(BufferId id);
+  // Forgets a buffer and returns its memory, which goes where the caller lets
+  // go of it: that may take long. Null for an unknown id.
+  std::shared_ptr<MappedMemory> Remove(BufferId id);
   // Errors: NOT_FOUND.
   absl::StatusOr<std::shared_ptr<MappedMemory>> Get(BufferId id) const;
 

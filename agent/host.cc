@@ -30,6 +30,11 @@ AgentHost::AgentHost(Options options, Deps deps)
   content_ = std::make_unique<ContentWorker>(
       deps_.clock, deps_.mover != nullptr ? *deps_.mover : TheHostMover(),
       std::move(callbacks));
+  memory_ = std::make_unique<MemoryWorker>(
+      [this](const AllocateBuffer& order,
+             absl::StatusOr<std::shared_ptr<MappedMemory>> memory) {
+        OnAllocated(order, std::move(memory));
+      });
 }
 
 AgentHost::~AgentHost() { Stop(); }
@@ -65,6 +70,7 @@ void AgentHost::Stop() {
     changed_.SignalAll();
   }
   if (ticker_.joinable()) ticker_.join();
+  memory_->EndAllocations();
   thread_.Post([this] {
     const absl::Status reason = absl::UnavailableError("the agent stops");
     for (auto& [id, done] : std::exchange(calls_, {})) {
@@ -78,6 +84,8 @@ void AgentHost::Stop() {
   });
   thread_.Stop();
   hand_over_.Stop();
+  // Gives content_ what it has made.
+  memory_.reset();
   content_.reset();
 }
 
@@ -256,10 +264,23 @@ void AgentHost::RunTicks() {
         MutexLock posted(mutex_);
         tick_posted_ = false;
       }
-      deps_.peers.Trim();
+      TrimPeers();
       Step(TickEvent{});
     });
   }
+}
+
+void AgentHost::TrimPeers() {
+  {
+    MutexLock lock(mutex_);
+    if (std::exchange(trim_posted_, true)) return;
+  }
+  // To unmap memory of a GPU waits for it.
+  memory_->Run([this] {
+    deps_.peers.Trim();
+    MutexLock lock(mutex_);
+    trim_posted_ = false;
+  });
 }
 
 }  // namespace sluice::agent

@@ -20,6 +20,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/buffer_registry.h"
 #include "agent/content_worker.h"
@@ -31,6 +32,7 @@
 #include "agent/executor/piece_mover.h"
 #include "agent/executor_interface.h"
 #include "agent/hand_over_watch.h"
+#include "agent/memory_worker.h"
 #include "agent/message_lane.h"
 #include "agent/peer_directory.h"
 #include "agent/source_table.h"
@@ -110,8 +112,9 @@ class AgentHost {
   ExecutorCallbacks MakeExecutorCallbacks();
   // Before anything else; `executor` must live until Stop has returned.
   void Start(TransferExecutor& executor);
-  // Answers waiting calls, closes the stream, ends sessions and threads. The
-  // executor is used no more; its callbacks are dropped.
+  // Answers waiting calls, closes the stream, ends sessions and threads; then
+  // waits for memory that is being made or freed. The executor is used no more;
+  // its callbacks are dropped.
   void Stop();
 
   void Post(Event event);
@@ -162,6 +165,10 @@ class AgentHost {
   void Run(Reply& order);
   void Run(TellVersion& order);
 
+  // On a thread of memory_.
+  void OnAllocated(const AllocateBuffer& order,
+                   absl::StatusOr<std::shared_ptr<MappedMemory>> memory);
+  void Answer(Reply& order);
   // Runs `then` when the memories have been handed over, or with a reason why
   // the operation waits no longer: here where they have been already.
   using Then = absl::AnyInvocable<void(absl::Status) &&>;
@@ -174,6 +181,7 @@ class AgentHost {
   void NoteIdentity(const Event& event);
   void UpdateIdle();
   void RunTicks();
+  void TrimPeers();
 
   const Options options_;
   const Deps deps_;
@@ -199,11 +207,13 @@ class AgentHost {
   bool idle_ ABSL_GUARDED_BY(mutex_) = true;   // no operation
   bool quiet_ ABSL_GUARDED_BY(mutex_) = true;  // and no call waits
   bool tick_posted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool trim_posted_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   // Last, in this order: threads that use the members above.
   HandOverWatch hand_over_;
   std::unique_ptr<ContentWorker> content_;
+  std::unique_ptr<MemoryWorker> memory_;
   SerialExecutor thread_;
   std::thread ticker_;
 };

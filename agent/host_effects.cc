@@ -63,27 +63,32 @@ Device& AgentHost::DeviceFor(BufferUse use) {
 }
 
 void AgentHost::Run(AllocateBuffer& order) {
-  const auto allocate = [&]() -> absl::Status {
-    SLUICE_ASSIGN_OR_RETURN(
-        std::shared_ptr<MappedMemory> memory,
-        DeviceFor(order.use).Allocate(order.bytes, order.label));
+  memory_->Allocate(DeviceFor(order.use), std::move(order));
+}
+
+void AgentHost::OnAllocated(
+    const AllocateBuffer& order,
+    absl::StatusOr<std::shared_ptr<MappedMemory>> memory) {
+  absl::Status status = memory.status();
+  if (status.ok()) {
     // Of samples little may be used; pinned memory has its pages.
     if (order.use != BufferUse::kSamples &&
-        memory->space() == MemorySpace::kHost) {
-      content_->Touch(memory);
+        (*memory)->space() == MemorySpace::kHost) {
+      content_->Touch(*memory);
     }
-    return deps_.buffers.Add(order.buffer, std::move(memory), order.label);
-  };
-  absl::Status status = allocate();
+    status = deps_.buffers.Add(order.buffer, *std::move(memory), order.label);
+  }
   if (!status.ok()) {
     LogError(
         "no memory",
         {{"label", order.label}, {"bytes", order.bytes}, {"status", status}});
   }
-  followups_.push_back(BufferAllocatedEvent{order.buffer, std::move(status)});
+  Post(BufferAllocatedEvent{order.buffer, std::move(status)});
 }
 
-void AgentHost::Run(FreeBuffer& order) { deps_.buffers.Remove(order.buffer); }
+void AgentHost::Run(FreeBuffer& order) {
+  memory_->Free(order.buffer, deps_.buffers.Remove(order.buffer));
+}
 
 absl::StatusOr<Memories> AgentHost::Prepare(const PrepareExecution& order) {
   SLUICE_ASSIGN_OR_RETURN(ExecutionRequest request,
@@ -256,6 +261,21 @@ void AgentHost::Run(agent::CloseStream& order) {
 }
 
 void AgentHost::Run(Reply& order) {
+  if (!order.status.ok() ||
+      !std::holds_alternative<TakeMemoryReply>(order.body)) {
+    Answer(order);
+    return;
+  }
+  // Whoever makes memory by itself finds what the core has counted as free.
+  memory_->WhenFreed([this, order = std::move(order)]() mutable {
+    thread_.Post([this, order = std::move(order)]() mutable {
+      Answer(order);
+      UpdateIdle();
+    });
+  });
+}
+
+void AgentHost::Answer(Reply& order) {
   const auto it = calls_.find(order.call);
   if (it == calls_.end()) return;  // abandoned
   ReplyCallback done = std::move(it->second);

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -35,34 +36,62 @@ void SocketPeerDirectory::SetPeers(const std::vector<Peer>& peers) {
   for (const Peer& peer : peers) {
     next[peer.rank] = {peer.incarnation, peer.name, peer.socket_path, {}, {}};
   }
-  // What is dropped unmaps outside the lock.
-  absl::flat_hash_map<Rank, PeerState> dropped;
   MutexLock lock(mutex_);
   for (auto& [rank, state] : next) {
     const auto known = peers_.find(rank);
     if (known != peers_.end() &&
         known->second.incarnation == state.incarnation) {
-      state.mappings = std::move(known->second.mappings);
-      state.device_mappings = std::move(known->second.device_mappings);
+      state.mappings.swap(known->second.mappings);
+      state.device_mappings.swap(known->second.device_mappings);
     }
   }
-  dropped = std::exchange(peers_, std::move(next));
+  peers_.swap(next);
+  for (auto& [rank, state] : next) {
+    for (auto& [key, mapping] : state.mappings) {
+      gone_.push_back(std::move(mapping.memory));
+    }
+    for (auto& [key, mapping] : state.device_mappings) {
+      gone_.push_back(std::move(mapping.memory));
+    }
+  }
+}
+
+template <typename Mappings>
+void SocketPeerDirectory::TakeUnused(Mappings& mappings, absl::Time oldest,
+                                     Memories& taken) {
+  absl::erase_if(mappings, [&](auto& item) {
+    Mapping& mapping = item.second;
+    // An execution that runs still uses it.
+    if (mapping.last_used >= oldest || mapping.memory.use_count() > 1) {
+      return false;
+    }
+    taken.push_back(std::move(mapping.memory));
+    return true;
+  });
 }
 
 void SocketPeerDirectory::Trim() {
-  const absl::Time oldest = clock_.Now() - kKeepUnused;
-  std::vector<std::shared_ptr<MappedMemory>> dropped;
+  const absl::Time now = clock_.Now();
+  // Unmapped before the first lock ends and after the second.
+  MutexLock unmapping(unmapping_);
+  Memories dropped;
   MutexLock lock(mutex_);
-  const auto trim = [&](const auto& item) {
-    // An execution that runs still uses it.
-    const bool drop =
-        item.second.last_used < oldest && item.second.memory.use_count() == 1;
-    if (drop) dropped.push_back(item.second.memory);
-    return drop;
-  };
+  dropped.swap(gone_);
   for (auto& [rank, state] : peers_) {
-    absl::erase_if(state.mappings, trim);
-    absl::erase_if(state.device_mappings, trim);
+    TakeUnused(state.mappings, now - kKeepUnused, dropped);
+    TakeUnused(state.device_mappings, now - kKeepUnusedDevice, dropped);
+  }
+}
+
+void SocketPeerDirectory::DropUnused(std::optional<Rank> peer) {
+  // As in Trim.
+  MutexLock unmapping(unmapping_);
+  Memories dropped;
+  MutexLock lock(mutex_);
+  dropped.swap(gone_);
+  for (auto& [rank, state] : peers_) {
+    if (peer.has_value() && *peer != rank) continue;
+    TakeUnused(state.device_mappings, absl::InfiniteFuture(), dropped);
   }
 }
 
@@ -148,10 +177,12 @@ absl::StatusOr<std::shared_ptr<MappedMemory>> SocketPeerDirectory::Map(
   SLUICE_ASSIGN_OR_RETURN(
       std::shared_ptr<MappedMemory> memory,
       MapMemoryFile(std::move(descriptor), bytes, Access::kReadOnly));
+  Mapping next{memory, clock_.Now()};
   MutexLock lock(mutex_);
   const auto state = peers_.find(peer);
   if (state != peers_.end() && state->second.incarnation == incarnation) {
-    state->second.mappings[key] = {memory, clock_.Now()};
+    // A smaller mapping of it goes outside the lock.
+    std::swap(state->second.mappings[key], next);
   }
   return memory;
 }
@@ -171,22 +202,39 @@ absl::StatusOr<std::shared_ptr<MappedMemory>> SocketPeerDirectory::MapDevice(
     }
   }
   if (device_ == nullptr) return BadReply("memory of a GPU, none is here");
+  SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<MappedMemory> mapped,
+                          Import(peer, memory));
+  Mapping next{mapped, clock_.Now()};
+  MutexLock lock(mutex_);
+  const auto state = peers_.find(peer);
+  if (state != peers_.end() && state->second.incarnation == incarnation) {
+    // What another operation has mapped meanwhile goes outside the lock.
+    std::swap(state->second.device_mappings[key], next);
+  }
+  return mapped;
+}
+
+absl::StatusOr<std::shared_ptr<MappedMemory>> SocketPeerDirectory::Import(
+    Rank peer, const v1::DeviceMemory& memory) {
+  const DeviceRange range = RangeOf(memory);
   absl::StatusOr<std::shared_ptr<MappedMemory>> adopted =
-      device_->AdoptRange(RangeOf(memory));
+      device_->AdoptRange(range);
+  // A peer that frees memory and makes as much anew mostly gets it at the same
+  // address. The driver maps nothing over the old one as long as that is mapped
+  // here (cudaErrorAlreadyMapped). It is the same peer's, unless the address
+  // was another process's before.
+  for (const auto& of : {std::optional<Rank>(peer), std::optional<Rank>()}) {
+    if (adopted.ok()) return adopted;
+    DropUnused(of);
+    adopted = device_->AdoptRange(range);
+  }
   // The peer has or had it mapped: nobody has said anything wrong.
   if (absl::IsInvalidArgument(adopted.status())) {
     return absl::UnavailableError(
         absl::StrCat(adopted.status().message(),
                      "; has the process ended whose memory it is?"));
   }
-  SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<MappedMemory> mapped,
-                          std::move(adopted));
-  MutexLock lock(mutex_);
-  const auto state = peers_.find(peer);
-  if (state != peers_.end() && state->second.incarnation == incarnation) {
-    state->second.device_mappings[key] = {mapped, clock_.Now()};
-  }
-  return mapped;
+  return adopted;
 }
 
 absl::StatusOr<PeerSource> SocketPeerDirectory::MapReply(
