@@ -78,6 +78,7 @@ absl::Status Communicator::Init(const NcclUniqueId& id, NcclConfig config,
     const Call call(*this);
     if (!call.begun()) return status();
     SLUICE_RETURN_IF_ERROR(device_.Use());
+    const MutexLock inside(inside_mutex_);
     NcclComm comm = nullptr;
     const NcclResult result = library_->api().CommInitRankConfig(
         &comm, static_cast<int>(members_.peers.size()), id, members_.self,
@@ -107,6 +108,7 @@ absl::Status Communicator::Run(Issue issue, absl::Time deadline) {
     const Call call(*this);
     if (!call.begun()) return status();
     SLUICE_RETURN_IF_ERROR(device_.Use());
+    const MutexLock inside(inside_mutex_);
     SLUICE_RETURN_IF_ERROR(
         library_->Check(issue(library_->api(), call.comm(), *stream_),
                         "NCCL group call", call.comm()));
@@ -137,15 +139,21 @@ absl::Status Communicator::AwaitAccepted(absl::Time deadline) {
       [&] {
         const Call call(*this);
         if (!call.begun()) return false;
-        NcclResult result = NcclResult::kSuccess;
-        const NcclResult asked =
-            library_->api().CommGetAsyncError(call.comm(), &result);
-        if (asked != NcclResult::kSuccess) result = asked;
-        failure = library_->Check(result, "NCCL", call.comm());
+        const std::optional<NcclResult> result = Ask(call.comm());
+        if (!result.has_value()) return false;
+        failure = library_->Check(*result, "NCCL", call.comm());
         return result != NcclResult::kInProgress;
       },
       deadline, "NCCL to accept calls"));
   return failure;
+}
+
+std::optional<NcclResult> Communicator::Ask(NcclComm comm) {
+  if (!inside_mutex_.TryLock()) return std::nullopt;
+  NcclResult result = NcclResult::kSuccess;
+  const NcclResult asked = library_->api().CommGetAsyncError(comm, &result);
+  inside_mutex_.Unlock();
+  return asked != NcclResult::kSuccess ? asked : result;
 }
 
 absl::Status Communicator::Await(absl::FunctionRef<bool()> ready,
@@ -191,11 +199,9 @@ bool Communicator::SetReady() {
 absl::Status Communicator::Poll() {
   const Call call(*this);
   if (!call.begun() || call.comm() == nullptr) return absl::OkStatus();
-  NcclResult result = NcclResult::kSuccess;
-  const NcclResult asked =
-      library_->api().CommGetAsyncError(call.comm(), &result);
-  if (asked != NcclResult::kSuccess) result = asked;
-  return library_->Check(result, "NCCL", call.comm());
+  const std::optional<NcclResult> result = Ask(call.comm());
+  if (!result.has_value()) return absl::OkStatus();
+  return library_->Check(*result, "NCCL", call.comm());
 }
 
 bool Communicator::Claim() {
@@ -234,11 +240,14 @@ void Communicator::Close(bool graceful, absl::Duration grace,
   const NcclComm comm = AwaitCalls(grace);
   if (comm != nullptr) {
     // Results do not matter any more: the handle is gone either way.
-    if (graceful && Finalized(comm, finalize_timeout)) {
+    // A call that its grace did not suffice for is still inside.
+    const bool alone = graceful && inside_mutex_.TryLock();
+    if (alone && Finalized(comm, finalize_timeout)) {
       library_->api().CommDestroy(comm);
     } else {
       library_->api().CommAbort(comm);
     }
+    if (alone) inside_mutex_.Unlock();
   }
   std::shared_ptr<GroupControl> control;
   {

@@ -5,6 +5,7 @@
 // threads come near it. Made and ended by Communicators.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -27,7 +28,9 @@ namespace sluice::agent {
 //   3 NCCL has let go of it: no memory is touched any more
 //
 // Thread-safe. Of calls into the library, one thread makes those that move
-// data; asking for errors and ending may come from others.
+// data; asking for errors and ending may come from others. Of all these, only
+// an abort is made while another thread is inside the library with the same
+// communicator.
 class Communicator {
  public:
   enum class State { kConnecting, kReady, kEnding, kEnded };
@@ -94,7 +97,8 @@ class Communicator {
   absl::Status WarmUp(absl::Time deadline);
   // False when it ends already.
   bool SetReady();
-  // The asynchronous error, if there is one.
+  // The asynchronous error, if there is one. OK where another thread is inside
+  // the library: that one learns of it.
   absl::Status Poll();
   // Nothing is begun from now on; its end may take as long as `allowed`. False
   // when it was ending already.
@@ -113,11 +117,18 @@ class Communicator {
   bool Overdue() const;
 
   absl::Status AwaitAccepted(absl::Time deadline);
+  // Asks for the asynchronous state; nothing where another thread is inside the
+  // library. Inside a Call.
+  std::optional<NcclResult> Ask(NcclComm comm);
 
   const CollectiveMembers members_;
   const std::shared_ptr<const NcclLibrary> library_;
   NcclDevice& device_;
   const Clock& clock_;
+
+  // Held by who is inside the library with this communicator, but for an abort.
+  // Taken before mutex_.
+  Mutex inside_mutex_;
 
   mutable Mutex mutex_;
   CondVar changed_;

@@ -73,8 +73,9 @@ struct NcclConfig {
 };
 
 // The functions, by their names without "nccl". All are thread-safe between
-// communicators; of one communicator, only GetAsyncError and Abort may run
-// beside another call.
+// communicators; of one communicator, only Abort may run beside another call.
+// GetAsyncError may not: from 2.24 on it takes what a call that does not block
+// has left behind and frees it, which two threads then do at once.
 struct NcclApi {
   // Needed.
   NcclResult (*GetVersion)(int* version);

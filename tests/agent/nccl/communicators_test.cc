@@ -11,6 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "agent/nccl/nccl_api.h"
+#include "agent/nccl/stream.h"
 #include "common/convert_limits.h"
 #include "common/nccl_report.h"
 #include "tests/agent/nccl/communicator_rig.h"
@@ -31,7 +33,8 @@ CollectiveMembers Members(const std::string& name, int self,
 
 class Rig : public testing::CommunicatorRig {
  public:
-  Rig() : CommunicatorRig(2) {}
+  explicit Rig(const CommunicatorOptions& options = {})
+      : CommunicatorRig(2, options) {}
 
   // Both members' communicators of a group, connected.
   std::vector<Shared> Connect(const std::string& name) {
@@ -127,6 +130,34 @@ TEST_CASE("a dropped group ends on both without an abort", "[nccl]") {
     CHECK_THAT(rig.agent(m).Find(Members("g", m).Id()),
                StatusIs(absl::StatusCode::kNotFound));
   }
+}
+
+// The fake library ends the process that has two threads inside one
+// communicator, and keeps who asks it for errors inside for a moment when a
+// call has been accepted.
+TEST_CASE("the watchdog is never in NCCL beside the group's own thread",
+          "[nccl]") {
+  CommunicatorOptions options;
+  options.poll_interval = absl::Microseconds(50);
+  Rig rig(options);
+  const auto both = rig.Connect("g");
+  std::vector<std::future<absl::Status>> results;
+  for (int m = 0; m < 2; ++m) {
+    results.push_back(std::async(std::launch::async, [&rig, &both, m] {
+      absl::Status status;
+      for (int i = 0; i < 300 && status.ok(); ++i) {
+        status = both[m]->Run(
+            [](const NcclApi& nccl, NcclComm comm, NcclStream& stream) {
+              return nccl.AllReduce(stream.scratch(), stream.scratch(), 1,
+                                    NcclDataType::kInt32, NcclRedOp::kSum, comm,
+                                    stream.handle());
+            },
+            rig.clock().Now() + absl::Seconds(1));
+      }
+      return status;
+    }));
+  }
+  for (auto& result : results) CHECK_OK(result.get());
 }
 
 TEST_CASE("a group that only one drops is aborted there", "[nccl]") {

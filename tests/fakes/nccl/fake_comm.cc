@@ -82,6 +82,7 @@ NcclResult ncclComm::Start(std::function<NcclResult()> job) {
     std::lock_guard lock(mutex_);
     jobs_.push_back([this, job = std::move(job)] {
       const NcclResult result = job();
+      job_ended = true;
       {
         std::lock_guard done(mutex_);
         // An asynchronous error may have come meanwhile.

@@ -102,6 +102,11 @@ struct ncclComm {
   std::string LastError();
   void SetLastError(std::string text);
 
+  // A job has ended and nobody has asked for errors since.
+  std::atomic<bool> job_ended = false;
+  // A thread is inside a function of the library with this communicator.
+  std::atomic<bool> inside = false;
+
  private:
   // Announces the collective and waits for all to announce the same; false if
   // they never do and the communicator was aborted.
