@@ -79,16 +79,15 @@ absl::Status Communicator::Init(const NcclUniqueId& id, NcclConfig config,
     if (!call.begun()) return status();
     SLUICE_RETURN_IF_ERROR(device_.Use());
     const MutexLock inside(inside_mutex_);
-    NcclComm comm = nullptr;
     const NcclResult result = library_->api().CommInitRankConfig(
-        &comm, static_cast<int>(members_.peers.size()), id, members_.self,
+        &made_, static_cast<int>(members_.peers.size()), id, members_.self,
         &config);
     {
       MutexLock lock(mutex_);
-      comm_ = comm;
+      comm_ = made_;
     }
     SLUICE_RETURN_IF_ERROR(
-        library_->Check(result, "ncclCommInitRankConfig", comm));
+        library_->Check(result, "ncclCommInitRankConfig", made_));
   }
   return AwaitAccepted(deadline);
 }

@@ -139,6 +139,9 @@ class Communicator {
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<GroupControl> control_ ABSL_GUARDED_BY(mutex_);
   NcclComm comm_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  // Where the library puts comm_; not on a stack, since threads of the library
+  // may read it until the communicator has been made.
+  NcclComm made_ ABSL_GUARDED_BY(inside_mutex_) = nullptr;
   // Made before the first call; used inside a Call, freed by Close after the
   // last one.
   std::unique_ptr<NcclStream> stream_;

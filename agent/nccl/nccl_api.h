@@ -58,7 +58,7 @@ struct NcclUniqueId {
 
 inline constexpr int kNcclUndefined = INT_MIN;
 
-// The configuration as of NCCL 2.17, which is the oldest one accepted: its size
+// The configuration as of NCCL 2.17, which has all that is set here: its size
 // and version tell a newer library that what came later is left to itself.
 inline constexpr int kNcclConfigVersion = 21700;
 struct NcclConfig {

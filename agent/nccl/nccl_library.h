@@ -31,9 +31,11 @@ struct NcclLibraryOptions {
 // because NCCL has threads of its own.
 class NcclLibrary {
  public:
-  // 2.17.0: the first whose configuration can say both that calls must not
-  // block (so that each can be aborted) and how many SMs they may take.
-  static constexpr int kMinimumVersion = 21700;
+  // 2.19.0. Before, failures were not safe: 2.17's thread that makes a
+  // communicator goes on reading where the handle was asked for, and an abort
+  // does not wait for it; 2.18 loses errors of its proxy threads, so that
+  // nobody learns of a connection that broke.
+  static constexpr int kMinimumVersion = 21900;
 
   // Loads, resolves every needed function and checks the version.
   // Errors: NOT_FOUND - no such library (names what was tried, and why each was

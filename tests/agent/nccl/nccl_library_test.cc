@@ -55,11 +55,11 @@ TEST_CASE("no library: what was tried is named", "[nccl]") {
 }
 
 TEST_CASE("too old a library is refused with both versions", "[nccl]") {
-  const ScopedVariable version("SLUICE_FAKE_NCCL_VERSION", "21605");
+  const ScopedVariable version("SLUICE_FAKE_NCCL_VERSION", "21806");
   CHECK_THAT(NcclLibrary::Open(AtPath(kFake)),
-             StatusIs(absl::StatusCode::kFailedPrecondition, "2.16.5"));
+             StatusIs(absl::StatusCode::kFailedPrecondition, "2.18.6"));
   CHECK_THAT(NcclLibrary::Open(AtPath(kFake)),
-             StatusIs(absl::StatusCode::kFailedPrecondition, "2.17.0"));
+             StatusIs(absl::StatusCode::kFailedPrecondition, "2.19.0"));
 }
 
 TEST_CASE("a library that lacks functions is refused with their names",
