@@ -54,7 +54,7 @@ bool Has(const CollectiveMembers& members, Rank rank, Incarnation incarnation) {
 absl::Status CommunicatorOptions::Validate() const {
   for (const absl::Duration duration :
        {connect_timeout, finalize_timeout, call_grace, abort_timeout,
-        poll_interval}) {
+        reason_wait, poll_interval}) {
     if (duration <= absl::ZeroDuration()) {
       return absl::InvalidArgumentError(absl::StrCat(
           "expected times above 0, found ", absl::FormatDuration(duration)));
@@ -135,7 +135,8 @@ absl::StatusOr<Communicators::Shared> Communicators::Find(uint64_t id) {
     }
   }
   communicators_.push_back(std::make_shared<Communicator>(
-      declared->second, deps_.library, deps_.device, deps_.clock));
+      declared->second, deps_.library, deps_.device, deps_.clock,
+      options_.reason_wait));
   return communicators_.back();
 }
 

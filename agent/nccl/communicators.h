@@ -45,6 +45,9 @@ struct CommunicatorOptions {
   absl::Duration call_grace = absl::Seconds(1);
   // How long an end may take before the process is given up.
   absl::Duration abort_timeout = absl::Seconds(10);
+  // How long an error that NCCL tells of is held back for the reason to come
+  // from the other members or from who retires one: NCCL names nobody.
+  absl::Duration reason_wait = absl::Milliseconds(500);
   // Between two looks of the watchdog.
   absl::Duration poll_interval = absl::Milliseconds(20);
   // SMs that a communicator's kernels may take; 0: as many as NCCL likes.

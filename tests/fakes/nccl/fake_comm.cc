@@ -152,7 +152,9 @@ NcclResult ncclComm::Join() {
   Slot& own = board_.slot(rank);
   own.host = HostHash();
   own.device = DeviceHash();
-  if (own.joined.exchange(1) != 0) return NcclResult::kInvalidUsage;
+  if (own.joined != 0 || !board_.Hold(rank)) return NcclResult::kInvalidUsage;
+  own.joined = 1;
+  holds_ = true;
   board_.NotifyAll();
   const auto all = [this](std::atomic<uint32_t> Slot::*flag) {
     for (int r = 0; r < ranks; ++r) {
@@ -209,6 +211,24 @@ NcclResult ncclComm::Launch(const std::shared_ptr<std::vector<Op>>& ops) {
       },
       new Call{this, ops, number});
   return NcclResult::kSuccess;
+}
+
+void ncclComm::LeaveOthers() {
+  if (holds_) board_.slot(rank).finalized = 1;
+}
+
+void ncclComm::NoteGonePeers() {
+  for (int r = 0; holds_ && r < ranks; ++r) {
+    const Slot& slot = board_.slot(r);
+    if (r == rank || slot.joined == 0 || slot.finalized != 0 ||
+        board_.Held(r)) {
+      continue;
+    }
+    SetLastError("socketProgress: Connection closed by remote peer");
+    state = static_cast<int>(FaultSet("gone_internal", rank, 0)
+                                 ? NcclResult::kInternalError
+                                 : NcclResult::kRemoteError);
+  }
 }
 
 NcclResult ncclComm::Finalize() {

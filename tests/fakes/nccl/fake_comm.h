@@ -85,6 +85,12 @@ struct ncclComm {
                                   sluice::agent::NcclComm made);
   sluice::agent::NcclResult Finalize();
 
+  // It needs the others no more.
+  void LeaveOthers();
+  // Whether another rank has died or was aborted, which real ranks see by their
+  // sockets. Tells of it by the state.
+  void NoteGonePeers();
+
   // Runs a group call; on a stream's thread. Returns early when aborted.
   void RunGroup(const std::vector<sluice::fake_nccl::Op>& ops);
 
@@ -120,6 +126,7 @@ struct ncclComm {
   bool CheckDevices();
 
   sluice::fake_nccl::SharedBoard board_;
+  std::atomic<bool> holds_ = false;  // the board is open, this rank is there
   uint64_t collectives_ = 0;
   int launches_ = 0;
 

@@ -4,7 +4,8 @@
 // on all ranks (who differs waits for ever), one device per rank, a call on a
 // communicator only when the one before has been accepted, and of one
 // communicator no call beside another but an abort (who does otherwise ends
-// the process). fake_faults.h says what it can be told to do wrong.
+// the process). That a rank died or was aborted, the others learn at once as an
+// asynchronous error. fake_faults.h says what it can be told to do wrong.
 // Environment:
 //
 //   SLUICE_FAKE_NCCL_DIR      where communicators are made; default /dev/shm
@@ -241,6 +242,7 @@ FAKE_NCCL_EXPORT NcclResult ncclCommFinalize(NcclComm comm) {
 
 FAKE_NCCL_EXPORT NcclResult ncclCommDestroy(NcclComm comm) {
   { const Inside inside(comm); }
+  comm->LeaveOthers();
   return Free(comm);
 }
 
@@ -254,6 +256,7 @@ FAKE_NCCL_EXPORT NcclResult ncclCommAbort(NcclComm comm) {
 FAKE_NCCL_EXPORT NcclResult ncclCommGetAsyncError(NcclComm comm,
                                                   NcclResult* error) {
   const Inside inside(comm);
+  comm->NoteGonePeers();
   *error = static_cast<NcclResult>(comm->state.load());
   // As long as NCCL takes to join the thread of a call that has ended.
   if (comm->job_ended.exchange(false)) ::usleep(300);

@@ -61,6 +61,10 @@ class SharedBoard {
 
   // Maps the board in `folder` (made if absent); false if that fails.
   bool Open(const std::string& folder, int ranks);
+  // Says that this rank lives, until the board goes or its process dies.
+  bool Hold(int rank);
+  // Whether another rank's hold is there.
+  bool Held(int rank) const;
   // Removes the file and the folder; the memory stays with those who map it.
   void Unlink();
 
@@ -79,6 +83,7 @@ class SharedBoard {
   std::string folder_;
   int ranks_ = 0;
   size_t bytes_ = 0;
+  int fd_ = -1;
   void* memory_ = nullptr;
 };
 
