@@ -1,7 +1,6 @@
 #include "agent/nccl/join_card.h"
 
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <utility>
 
@@ -54,23 +53,19 @@ absl::Status CheckRefusals(const CollectiveMembers& members,
 std::string JoinCard::Encode() const {
   const std::string why =
       absl::StrReplaceAll(SafeText(refusal, kMaxRefusalBytes), {{"\n", " "}});
-  return absl::StrCat(version, "\n", host_id, "\n", bus_id, "\n", why, "\n",
-                      absl::string_view(id.internal, sizeof id.internal));
+  return absl::StrCat(version, "\n", host_id, "\n", bus_id, "\n", why);
 }
 
 absl::StatusOr<JoinCard> JoinCard::Decode(absl::string_view bytes) {
-  const std::vector<std::string> fields =
-      absl::StrSplit(bytes, absl::MaxSplits('\n', 4));
+  const std::vector<std::string> fields = absl::StrSplit(bytes, '\n');
   JoinCard card;
-  if (fields.size() != 5 || fields[4].size() != sizeof card.id.internal ||
-      !absl::SimpleAtoi(fields[0], &card.version)) {
+  if (fields.size() != 4 || !absl::SimpleAtoi(fields[0], &card.version)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "no card of a member who joins: ", bytes.size(), " bytes"));
   }
   card.host_id = fields[1];
   card.bus_id = fields[2];
   card.refusal = fields[3];
-  std::memcpy(card.id.internal, fields[4].data(), fields[4].size());
   return card;
 }
 

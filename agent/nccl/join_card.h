@@ -11,16 +11,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "agent/collective/collective.h"
-#include "agent/nccl/nccl_api.h"
 
 namespace sluice::agent {
 
 struct JoinCard {
-  int version = 0;       // of NCCL, as it counts
-  std::string host_id;   // NCCL_HOSTID, where set
-  std::string bus_id;    // of the device
-  NcclUniqueId id = {};  // of member 0; zero from the others
-  std::string refusal;   // why this member makes none; empty: it does
+  int version = 0;      // of NCCL, as it counts
+  std::string host_id;  // NCCL_HOSTID, where set
+  std::string bus_id;   // of the device
+  std::string refusal;  // why this member makes none; empty: it does
 
   // Of a refusal that is long, the beginning.
   std::string Encode() const;

@@ -233,6 +233,8 @@ TEST_CASE("a GPU of two members is refused; both are named",
   }
   CheckAll(cluster.AwaitAll("connect g"), "FAILED_PRECONDITION",
            {"agent-0", "agent-2", "0000:1b:00.0", "NCCL_HOSTID"});
+  // Nor does NCCL wait for anybody.
+  CHECK(cluster.IdsLeft() == 0);
 }
 
 TEST_CASE("a GPU of several members works with a host id for each",

@@ -5,8 +5,9 @@
 // communicator only when the one before has been accepted, and of one
 // communicator no call beside another but an abort (who does otherwise ends
 // the process). That a rank died or was aborted, the others learn at once as an
-// asynchronous error. fake_faults.h says what it can be told to do wrong.
-// Environment:
+// asynchronous error. A unique id keeps a folder until all ranks have come to
+// it, as NCCL's keeps a thread and a socket. fake_faults.h says what it can be
+// told to do wrong. Environment:
 //
 //   SLUICE_FAKE_NCCL_DIR      where communicators are made; default /dev/shm
 //   SLUICE_FAKE_NCCL_VERSION  what ncclGetVersion says
