@@ -37,7 +37,9 @@ class NcclLibrary {
   // nobody learns of a connection that broke.
   static constexpr int kMinimumVersion = 21900;
 
-  // Loads, resolves every needed function and checks the version.
+  // Loads, resolves every needed function and checks the version. Sets
+  // NCCL_COMM_BLOCKING=0 in the environment: no call is to block. So no other
+  // thread may use the environment meanwhile.
   // Errors: NOT_FOUND - no such library (names what was tried, and why each was
   // refused). FAILED_PRECONDITION - too old a version (found, needed), or a
   // function is missing (named).

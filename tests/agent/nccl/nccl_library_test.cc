@@ -103,8 +103,23 @@ TEST_CASE("the installed library, if any, has what is needed", "[nccl]") {
   CHECK((*library)->api().GetUniqueId(&id) == NcclResult::kSuccess);
 }
 
+TEST_CASE("no call blocks, whatever the environment says", "[nccl]") {
+  const ScopedVariable blocks("NCCL_COMM_BLOCKING", "1");
+  REQUIRE_OK_AND_ASSIGN(const auto library, NcclLibrary::Open(AtPath(kFake)));
+  const NcclApi& nccl = library->api();
+  NcclUniqueId id;
+  REQUIRE(nccl.GetUniqueId(&id) == NcclResult::kSuccess);
+  NcclConfig config;
+  config.blocking = 0;
+  NcclComm comm = nullptr;
+  CHECK(nccl.CommInitRankConfig(&comm, 1, id, 0, &config) ==
+        NcclResult::kInProgress);
+  CHECK(nccl.CommAbort(comm) == NcclResult::kSuccess);
+}
+
 TEST_CASE("the fake moves bytes within one rank", "[nccl]") {
   REQUIRE_OK_AND_ASSIGN(const auto library, NcclLibrary::Open(AtPath(kFake)));
+  const ScopedVariable blocks("NCCL_COMM_BLOCKING", "1");
   const NcclApi& nccl = library->api();
   NcclUniqueId id;
   REQUIRE(nccl.GetUniqueId(&id) == NcclResult::kSuccess);
