@@ -181,7 +181,8 @@ absl::Status NcclLibrary::Check(NcclResult result, absl::string_view call,
   std::string message = absl::StrCat(call, ": ", api_.GetErrorString(result));
   const char* details = api_.GetLastError(comm);
   if (details != nullptr && details[0] != '\0') {
-    absl::StrAppend(&message, " (", details, ")");
+    // Of the whole process: it may be another communicator's, and old.
+    absl::StrAppend(&message, " (NCCL's last error: ", details, ")");
   }
   return absl::Status(code, message);
 }

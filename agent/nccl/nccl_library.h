@@ -61,7 +61,8 @@ class NcclLibrary {
   const std::vector<std::string>& features() const { return features_; }
 
   // A result as a status: OK for kSuccess and kInProgress. `call` names the
-  // function ("ncclCommInitRankConfig"); `comm` may be null.
+  // function ("ncclCommInitRankConfig"); `comm` may be null. The text ends with
+  // NCCL's last error, which is one for the whole process, and said to be that.
   // kInvalidArgument and kInvalidUsage are FAILED_PRECONDITION, kRemoteError
   // and kSystemError UNAVAILABLE, the others INTERNAL.
   absl::Status Check(NcclResult result, absl::string_view call,

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "tests/fakes/nccl/host_stream.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_dir.h"
 
 namespace sluice::agent {
 namespace {
@@ -91,6 +92,25 @@ TEST_CASE("results become statuses", "[nccl]") {
              StatusIs(absl::StatusCode::kInternal, "internal error"));
 }
 
+TEST_CASE("NCCL's last error is said to be no more than that", "[nccl]") {
+  const testing::TestDir dir;
+  const ScopedVariable folder("SLUICE_FAKE_NCCL_DIR", dir.path().c_str());
+  REQUIRE_OK_AND_ASSIGN(const auto library, NcclLibrary::Open(AtPath(kFake)));
+  const NcclApi& nccl = library->api();
+  NcclUniqueId id;
+  REQUIRE(nccl.GetUniqueId(&id) == NcclResult::kSuccess);
+  const ScopedVariable blocks("NCCL_COMM_BLOCKING", "1");
+  const ScopedVariable faults("SLUICE_FAKE_NCCL_FAULTS", "init_fail");
+  NcclComm failed = nullptr;
+  CHECK(nccl.CommInitRankConfig(&failed, 1, id, 0, nullptr) ==
+        NcclResult::kSystemError);
+  CHECK(nccl.CommAbort(failed) == NcclResult::kSuccess);
+  // Of another communicator, or of none.
+  CHECK_THAT(library->Check(NcclResult::kRemoteError, "ncclSend"),
+             StatusIs(absl::StatusCode::kUnavailable,
+                      "(NCCL's last error: Call to connect failed"));
+}
+
 // The machine's own NCCL, where there is one: all it needs to be asked.
 TEST_CASE("the installed library, if any, has what is needed", "[nccl]") {
   const auto library = NcclLibrary::Open({});
@@ -104,6 +124,8 @@ TEST_CASE("the installed library, if any, has what is needed", "[nccl]") {
 }
 
 TEST_CASE("no call blocks, whatever the environment says", "[nccl]") {
+  const testing::TestDir dir;
+  const ScopedVariable folder("SLUICE_FAKE_NCCL_DIR", dir.path().c_str());
   const ScopedVariable blocks("NCCL_COMM_BLOCKING", "1");
   REQUIRE_OK_AND_ASSIGN(const auto library, NcclLibrary::Open(AtPath(kFake)));
   const NcclApi& nccl = library->api();

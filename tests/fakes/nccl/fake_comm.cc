@@ -38,6 +38,12 @@ uint64_t DeviceHash() {
   return HashOf(device.c_str());
 }
 
+std::mutex last_error_mutex;
+std::string& LastErrorText() {
+  static auto* text = new std::string();
+  return *text;
+}
+
 }  // namespace
 
 size_t Op::bytes() const { return count * BytesOf(type); }
@@ -102,13 +108,13 @@ NcclResult ncclComm::Start(std::function<NcclResult()> job) {
 }
 
 std::string ncclComm::LastError() {
-  std::lock_guard lock(mutex_);
-  return last_error_;
+  std::lock_guard lock(last_error_mutex);
+  return LastErrorText();
 }
 
 void ncclComm::SetLastError(std::string text) {
-  std::lock_guard lock(mutex_);
-  last_error_ = std::move(text);
+  std::lock_guard lock(last_error_mutex);
+  LastErrorText() = std::move(text);
 }
 
 void ncclComm::Hang() {

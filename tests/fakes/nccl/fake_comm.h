@@ -105,8 +105,9 @@ struct ncclComm {
   std::atomic<bool> stopped = false;
   std::atomic<int> running = 0;  // group calls on streams
 
-  std::string LastError();
-  void SetLastError(std::string text);
+  // One text for all communicators of the process, as NCCL's.
+  static std::string LastError();
+  static void SetLastError(std::string text);
 
   // A job has ended and nobody has asked for errors since.
   std::atomic<bool> job_ended = false;
@@ -134,7 +135,6 @@ struct ncclComm {
   std::condition_variable changed_;
   std::deque<Job> jobs_;
   bool closing_ = false;
-  std::string last_error_;
   std::mutex run_mutex_;  // one group call at a time
   std::thread worker_;    // last: uses the members above
 };

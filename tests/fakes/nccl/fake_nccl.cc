@@ -301,9 +301,9 @@ FAKE_NCCL_EXPORT const char* ncclGetErrorString(NcclResult result) {
   return "unknown result code";
 }
 
-FAKE_NCCL_EXPORT const char* ncclGetLastError(NcclComm comm) {
+FAKE_NCCL_EXPORT const char* ncclGetLastError(NcclComm) {
   static thread_local std::string text;
-  text = comm != nullptr ? comm->LastError() : "";
+  text = ncclComm::LastError();
   return text.c_str();
 }
 
