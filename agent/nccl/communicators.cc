@@ -210,6 +210,8 @@ absl::Status Communicators::CompareCards(const Shared& communicator,
   if (const char* host = std::getenv("NCCL_HOSTID"); host != nullptr) {
     own.host_id = host;
   }
+  const char* const shares = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  own.shares_device = shares != nullptr && std::atoi(shares) != 0;
   SLUICE_ASSIGN_OR_RETURN(
       const std::vector<std::string> all,
       ExchangeWithMembers(communicator, own.Encode(), deadline));

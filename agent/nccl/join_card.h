@@ -18,6 +18,9 @@ struct JoinCard {
   int version = 0;      // of NCCL, as it counts
   std::string host_id;  // NCCL_HOSTID, where set
   std::string bus_id;   // of the device
+  // NCCL_MULTI_RANK_GPU_ENABLE=1: from 2.30 on, other ranks may have the
+  // device.
+  bool shares_device = false;
   std::string refusal;  // why this member makes none; empty: it does
 
   // Of a refusal that is long, the beginning.
@@ -28,8 +31,8 @@ struct JoinCard {
 
 // Whether these members can make a communicator; every member comes to the same
 // answer. Errors: FAILED_PRECONDITION - a member refuses (named, with its
-// reason); different versions, or two members on one device (names both
-// members, what each has, and what to do).
+// reason); different versions, or two members on one device that not both share
+// (names both members, what each has, and what to do).
 absl::Status CheckCards(const CollectiveMembers& members,
                         const std::vector<JoinCard>& cards);
 

@@ -250,6 +250,30 @@ TEST_CASE("a GPU of several members works with a host id for each",
   CheckVerifies(cluster, "g", 6);
 }
 
+TEST_CASE("from 2.30 on, members share a GPU where each says so",
+          "[nccl][process]") {
+  const int sharing = GENERATE(0, 2, 3);
+  MemberCluster cluster(3);
+  cluster.Set(-1, "SLUICE_FAKE_NCCL_VERSION", "23000");
+  cluster.Set(-1, "TEST_BUS_ID", "0000:1b:00.0");
+  cluster.Set(-1, "SLUICE_FAKE_NCCL_DEVICE", "0");
+  for (int m = 0; m < sharing; ++m) {
+    cluster.Set(m, "NCCL_MULTI_RANK_GPU_ENABLE", "1");
+  }
+  cluster.Start();
+  if (sharing == 3) {
+    cluster.OpenAll("g");
+    CheckVerifies(cluster, "g", 7);
+    return;
+  }
+  for (int m = 0; m < cluster.size(); ++m) {
+    cluster.member(m).Send("connect " + cluster.Opening("g", m));
+  }
+  CheckAll(cluster.AwaitAll("connect g"), "FAILED_PRECONDITION",
+           {"agent-0", sharing == 0 ? "agent-1" : "agent-2", "0000:1b:00.0",
+            "NCCL_MULTI_RANK_GPU_ENABLE"});
+}
+
 TEST_CASE("members with different versions of NCCL are named",
           "[nccl][process]") {
   MemberCluster cluster(2);

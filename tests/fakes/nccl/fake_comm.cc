@@ -38,6 +38,13 @@ uint64_t DeviceHash() {
   return HashOf(device.c_str());
 }
 
+// Only from 2.30 on, and only who is told to.
+bool SharesDevice() {
+  const char* told = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  return sluice::fake_nccl::Version() >= 23000 && told != nullptr &&
+         std::atoi(told) != 0;
+}
+
 std::mutex last_error_mutex;
 std::string& LastErrorText() {
   static auto* text = new std::string();
@@ -45,6 +52,11 @@ std::string& LastErrorText() {
 }
 
 }  // namespace
+
+int sluice::fake_nccl::Version() {
+  const char* told = std::getenv("SLUICE_FAKE_NCCL_VERSION");
+  return told != nullptr ? std::atoi(told) : 22809;
+}
 
 size_t Op::bytes() const { return count * BytesOf(type); }
 
@@ -127,6 +139,7 @@ bool ncclComm::CheckDevices() {
       const Slot& a = board_.slot(first);
       const Slot& b = board_.slot(second);
       if (a.host != b.host || a.device != b.device) continue;
+      if (a.shares != 0 && b.shares != 0) continue;
       SetLastError("Duplicate GPU detected : rank " + std::to_string(first) +
                    " and rank " + std::to_string(second) +
                    " both on one CUDA device");
@@ -158,6 +171,7 @@ NcclResult ncclComm::Join() {
   Slot& own = board_.slot(rank);
   own.host = HostHash();
   own.device = DeviceHash();
+  own.shares = SharesDevice() ? 1 : 0;
   if (own.joined != 0 || !board_.Hold(rank)) return NcclResult::kInvalidUsage;
   own.joined = 1;
   holds_ = true;

@@ -20,6 +20,9 @@
 
 namespace sluice::fake_nccl {
 
+// What the library says that it is.
+int Version();
+
 enum class Kind : uint32_t {
   kSend,
   kRecv,

@@ -15,6 +15,8 @@
 //                             "each": one for each communicator
 //   NCCL_HOSTID               as in NCCL: which processes share a host
 //   NCCL_COMM_BLOCKING        as in NCCL: wins over what configurations say
+//   NCCL_MULTI_RANK_GPU_ENABLE  as in NCCL: from 2.30 on, ranks that are told
+//                             this share a device
 
 #include <unistd.h>
 
@@ -188,8 +190,7 @@ Op MakeOp(Kind kind, const void* from, void* to, size_t count,
 }  // namespace
 
 FAKE_NCCL_EXPORT NcclResult ncclGetVersion(int* version) {
-  const char* told = std::getenv("SLUICE_FAKE_NCCL_VERSION");
-  *version = told != nullptr ? std::atoi(told) : 22809;
+  *version = sluice::fake_nccl::Version();
   return NcclResult::kSuccess;
 }
 

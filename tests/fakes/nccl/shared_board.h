@@ -40,6 +40,7 @@ struct Slot {
   std::atomic<uint32_t> finalized;
   std::atomic<uint64_t> host;
   std::atomic<uint64_t> device;
+  std::atomic<uint32_t> shares;  // the device, with others that do
   // Changes whenever a peer did something this rank may wait for.
   std::atomic<uint32_t> bell;
   LogEntry log[kLogLength];
