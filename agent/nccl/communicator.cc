@@ -17,20 +17,29 @@ constexpr int kQuickRounds = 1000;
 constexpr absl::Duration kQuickPause = absl::Microseconds(50);
 constexpr absl::Duration kPause = absl::Milliseconds(1);
 
+// Whether what NCCL says may come of another member's end. That a call is not
+// allowed does not.
+bool IsSymptom(const absl::Status& error) {
+  return absl::IsUnavailable(error) || absl::IsInternal(error);
+}
+
 }  // namespace
 
 Communicator::Communicator(CollectiveMembers members,
                            std::shared_ptr<const NcclLibrary> library,
-                           NcclDevice& device, const Clock& clock)
+                           NcclDevice& device, const Clock& clock,
+                           absl::Duration reason_wait)
     : members_(std::move(members)),
       library_(std::move(library)),
       device_(device),
-      clock_(clock) {}
+      clock_(clock),
+      reason_wait_(reason_wait) {}
 
 Communicator::Call::Call(Communicator& communicator)
     : communicator_(communicator) {
   MutexLock lock(communicator_.mutex_);
   if (communicator_.state_ >= State::kEnding) return;
+  if (!communicator_.symptom_.ok()) return;
   begun_ = true;
   comm_ = communicator_.comm_;
   ++communicator_.calls_;
@@ -52,6 +61,11 @@ absl::Status Communicator::status() const {
   return reason_;
 }
 
+absl::Status Communicator::symptom() const {
+  MutexLock lock(mutex_);
+  return symptom_;
+}
+
 std::shared_ptr<GroupControl> Communicator::control() const {
   MutexLock lock(mutex_);
   return control_;
@@ -66,7 +80,7 @@ bool Communicator::SetControl(const std::shared_ptr<GroupControl>& control) {
 
 absl::Status Communicator::MakeStream() {
   const Call call(*this);
-  if (!call.begun()) return status();
+  if (!call.begun()) return AwaitReason();
   SLUICE_RETURN_IF_ERROR(device_.Use());
   SLUICE_ASSIGN_OR_RETURN(stream_, device_.NewStream());
   return absl::OkStatus();
@@ -74,21 +88,22 @@ absl::Status Communicator::MakeStream() {
 
 absl::Status Communicator::Init(const NcclUniqueId& id, NcclConfig config,
                                 absl::Time deadline) {
+  absl::Status issued;
   {
     const Call call(*this);
-    if (!call.begun()) return status();
+    if (!call.begun()) return AwaitReason();
     SLUICE_RETURN_IF_ERROR(device_.Use());
-    NcclComm comm = nullptr;
+    const MutexLock inside(inside_mutex_);
     const NcclResult result = library_->api().CommInitRankConfig(
-        &comm, static_cast<int>(members_.peers.size()), id, members_.self,
+        &made_, static_cast<int>(members_.peers.size()), id, members_.self,
         &config);
     {
       MutexLock lock(mutex_);
-      comm_ = comm;
+      comm_ = made_;
     }
-    SLUICE_RETURN_IF_ERROR(
-        library_->Check(result, "ncclCommInitRankConfig", comm));
+    issued = library_->Check(result, "ncclCommInitRankConfig", made_);
   }
+  if (!issued.ok()) return Diagnose(std::move(issued));
   return AwaitAccepted(deadline);
 }
 
@@ -103,19 +118,21 @@ absl::Status Communicator::WarmUp(absl::Time deadline) {
 }
 
 absl::Status Communicator::Run(Issue issue, absl::Time deadline) {
+  absl::Status issued;
   {
     const Call call(*this);
-    if (!call.begun()) return status();
+    if (!call.begun()) return AwaitReason();
     SLUICE_RETURN_IF_ERROR(device_.Use());
-    SLUICE_RETURN_IF_ERROR(
-        library_->Check(issue(library_->api(), call.comm(), *stream_),
-                        "NCCL group call", call.comm()));
+    const MutexLock inside(inside_mutex_);
+    issued = library_->Check(issue(library_->api(), call.comm(), *stream_),
+                             "NCCL group call", call.comm());
   }
+  if (!issued.ok()) return Diagnose(std::move(issued));
   // Only then is everything on the stream.
   SLUICE_RETURN_IF_ERROR(AwaitAccepted(deadline));
   {
     const Call call(*this);
-    if (!call.begun()) return status();
+    if (!call.begun()) return AwaitReason();
     SLUICE_RETURN_IF_ERROR(stream_->Record());
   }
   absl::Status failure;
@@ -131,32 +148,67 @@ absl::Status Communicator::Run(Issue issue, absl::Time deadline) {
   return failure;
 }
 
+absl::Status Communicator::Diagnose(absl::Status error) {
+  if (!IsSymptom(error)) return error;
+  absl::Time reason_by;
+  {
+    MutexLock lock(mutex_);
+    if (state_ >= State::kEnding) return reason_;
+    symptom_met_ = true;
+    reason_by = NoteSymptomLocked(error);
+  }
+  SLUICE_RETURN_IF_ERROR(Await([&] { return clock_.Now() >= reason_by; },
+                               absl::InfiniteFuture(), "a reason"));
+  return error;
+}
+
+absl::Time Communicator::NoteSymptomLocked(const absl::Status& error) {
+  if (symptom_.ok()) {
+    symptom_ = error;
+    reason_by_ = clock_.Now() + reason_wait_;
+    changed_.SignalAll();
+  }
+  return reason_by_;
+}
+
+absl::Status Communicator::AwaitReason() {
+  return Await([] { return false; }, absl::InfiniteFuture(), "a reason");
+}
+
 absl::Status Communicator::AwaitAccepted(absl::Time deadline) {
   absl::Status failure;
   SLUICE_RETURN_IF_ERROR(Await(
       [&] {
         const Call call(*this);
         if (!call.begun()) return false;
-        NcclResult result = NcclResult::kSuccess;
-        const NcclResult asked =
-            library_->api().CommGetAsyncError(call.comm(), &result);
-        if (asked != NcclResult::kSuccess) result = asked;
-        failure = library_->Check(result, "NCCL", call.comm());
+        const std::optional<NcclResult> result = Ask(call.comm());
+        if (!result.has_value()) return false;
+        failure = library_->Check(*result, "NCCL", call.comm());
         return result != NcclResult::kInProgress;
       },
       deadline, "NCCL to accept calls"));
-  return failure;
+  return failure.ok() ? failure : Diagnose(std::move(failure));
+}
+
+std::optional<NcclResult> Communicator::Ask(NcclComm comm) {
+  if (!inside_mutex_.TryLock()) return std::nullopt;
+  NcclResult result = NcclResult::kSuccess;
+  const NcclResult asked = library_->api().CommGetAsyncError(comm, &result);
+  inside_mutex_.Unlock();
+  return asked != NcclResult::kSuccess ? asked : result;
 }
 
 absl::Status Communicator::Await(absl::FunctionRef<bool()> ready,
                                  absl::Time deadline, absl::string_view what) {
   for (int round = 0;; ++round) {
+    bool ends_soon = false;
     {
       MutexLock lock(mutex_);
       if (state_ >= State::kEnding) return reason_;
+      ends_soon = !symptom_.ok();
     }
     if (ready()) return absl::OkStatus();
-    if (clock_.Now() > deadline) {
+    if (!ends_soon && clock_.Now() > deadline) {
       return absl::DeadlineExceededError(
           absl::StrCat("waited too long for ", what));
     }
@@ -189,13 +241,22 @@ bool Communicator::SetReady() {
 }
 
 absl::Status Communicator::Poll() {
+  {
+    MutexLock lock(mutex_);
+    if (!symptom_.ok()) {
+      const bool due = !symptom_met_ && clock_.Now() >= reason_by_;
+      return due ? symptom_ : absl::OkStatus();
+    }
+  }
   const Call call(*this);
   if (!call.begun() || call.comm() == nullptr) return absl::OkStatus();
-  NcclResult result = NcclResult::kSuccess;
-  const NcclResult asked =
-      library_->api().CommGetAsyncError(call.comm(), &result);
-  if (asked != NcclResult::kSuccess) result = asked;
-  return library_->Check(result, "NCCL", call.comm());
+  const std::optional<NcclResult> result = Ask(call.comm());
+  if (!result.has_value()) return absl::OkStatus();
+  absl::Status error = library_->Check(*result, "NCCL", call.comm());
+  if (!IsSymptom(error)) return error;
+  MutexLock lock(mutex_);
+  NoteSymptomLocked(error);
+  return absl::OkStatus();
 }
 
 bool Communicator::Claim() {
@@ -234,11 +295,14 @@ void Communicator::Close(bool graceful, absl::Duration grace,
   const NcclComm comm = AwaitCalls(grace);
   if (comm != nullptr) {
     // Results do not matter any more: the handle is gone either way.
-    if (graceful && Finalized(comm, finalize_timeout)) {
+    // A call that its grace did not suffice for is still inside.
+    const bool alone = graceful && inside_mutex_.TryLock();
+    if (alone && Finalized(comm, finalize_timeout)) {
       library_->api().CommDestroy(comm);
     } else {
       library_->api().CommAbort(comm);
     }
+    if (alone) inside_mutex_.Unlock();
   }
   std::shared_ptr<GroupControl> control;
   {

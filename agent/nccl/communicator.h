@@ -5,6 +5,7 @@
 // threads come near it. Made and ended by Communicators.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -26,15 +27,21 @@ namespace sluice::agent {
 //   2 it failed, was dropped, or a member is lost: nothing is begun any more
 //   3 NCCL has let go of it: no memory is touched any more
 //
+// What NCCL says of a failure names nobody, and where a member died it says so
+// before anybody else does. So its errors are symptoms: nothing is begun any
+// more, but it ends with them only when no reason came within `reason_wait`.
+//
 // Thread-safe. Of calls into the library, one thread makes those that move
-// data; asking for errors and ending may come from others.
+// data; asking for errors and ending may come from others. Of all these, only
+// an abort is made while another thread is inside the library with the same
+// communicator.
 class Communicator {
  public:
   enum class State { kConnecting, kReady, kEnding, kEnded };
 
   Communicator(CollectiveMembers members,
                std::shared_ptr<const NcclLibrary> library, NcclDevice& device,
-               const Clock& clock);
+               const Clock& clock, absl::Duration reason_wait);
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
@@ -43,18 +50,24 @@ class Communicator {
   State state() const;
   // Why it ends; OK while it does not.
   absl::Status status() const;
+  // An error that NCCL has told of, which is why it ends soon; OK while there
+  // is none.
+  absl::Status symptom() const;
 
   // What is asked of the library at once, such as a group call.
   using Issue =
       absl::FunctionRef<NcclResult(const NcclApi&, NcclComm, NcclStream&)>;
 
   // Issues calls, waits until NCCL has accepted them and the stream has run
-  // them. Not to be called by two threads at once.
-  // Errors: status() - it ends; DEADLINE_EXCEEDED; what NCCL says.
+  // them. Not to be called by two threads at once. Who is given an error is to
+  // end the communicator with it.
+  // Errors: status() - it ends; DEADLINE_EXCEEDED; what NCCL says, and no
+  // better reason came.
   absl::Status Run(Issue issue, absl::Time deadline);
 
   // Waits until `ready`, which is asked again after Wake and now and then.
-  // Errors: status() - it ends; DEADLINE_EXCEEDED - naming `what`.
+  // Beyond `deadline` where NCCL has told of an error: its end is near. Errors:
+  // status() - it ends; DEADLINE_EXCEEDED - naming `what`.
   absl::Status Await(absl::FunctionRef<bool()> ready, absl::Time deadline,
                      absl::string_view what);
   void Wake();
@@ -94,7 +107,10 @@ class Communicator {
   absl::Status WarmUp(absl::Time deadline);
   // False when it ends already.
   bool SetReady();
-  // The asynchronous error, if there is one.
+  // Asks for the asynchronous error. Returns why it is to be ended now: an
+  // error that is no symptom, or a symptom that was waited with for long
+  // enough. OK where another thread is inside the library: that one learns of
+  // it.
   absl::Status Poll();
   // Nothing is begun from now on; its end may take as long as `allowed`. False
   // when it was ending already.
@@ -113,21 +129,45 @@ class Communicator {
   bool Overdue() const;
 
   absl::Status AwaitAccepted(absl::Time deadline);
+  // What came of an error that the caller is to end it with: the reason that
+  // came while it was a symptom, or the error.
+  absl::Status Diagnose(absl::Status error);
+  // Takes note of a symptom, if it is the first; returns until when a reason
+  // may come.
+  absl::Time NoteSymptomLocked(const absl::Status& error)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Waits for its end, which is due; returns why.
+  absl::Status AwaitReason();
+  // Asks for the asynchronous state; nothing where another thread is inside the
+  // library. Inside a Call.
+  std::optional<NcclResult> Ask(NcclComm comm);
 
   const CollectiveMembers members_;
   const std::shared_ptr<const NcclLibrary> library_;
   NcclDevice& device_;
   const Clock& clock_;
+  const absl::Duration reason_wait_;
+
+  // Held by who is inside the library with this communicator, but for an abort.
+  // Taken before mutex_.
+  Mutex inside_mutex_;
 
   mutable Mutex mutex_;
   CondVar changed_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kConnecting;
   absl::Status reason_ ABSL_GUARDED_BY(mutex_);
+  absl::Status symptom_ ABSL_GUARDED_BY(mutex_);
+  absl::Time reason_by_ ABSL_GUARDED_BY(mutex_);
+  // Who met the symptom ends the communicator; else the watchdog does.
+  bool symptom_met_ ABSL_GUARDED_BY(mutex_) = false;
   bool claimed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time end_by_ ABSL_GUARDED_BY(mutex_);
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<GroupControl> control_ ABSL_GUARDED_BY(mutex_);
   NcclComm comm_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  // Where the library puts comm_; not on a stack, since threads of the library
+  // may read it until the communicator has been made.
+  NcclComm made_ ABSL_GUARDED_BY(inside_mutex_) = nullptr;
   // Made before the first call; used inside a Call, freed by Close after the
   // last one.
   std::unique_ptr<NcclStream> stream_;

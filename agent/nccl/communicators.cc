@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "agent/collective/call_header.h"
+#include "agent/nccl/join_card.h"
 #include "agent/nccl/member_exchange.h"
 #include "common/convert_limits.h"
 #include "common/logging.h"
@@ -54,7 +56,7 @@ bool Has(const CollectiveMembers& members, Rank rank, Incarnation incarnation) {
 absl::Status CommunicatorOptions::Validate() const {
   for (const absl::Duration duration :
        {connect_timeout, finalize_timeout, call_grace, abort_timeout,
-        poll_interval}) {
+        reason_wait, poll_interval}) {
     if (duration <= absl::ZeroDuration()) {
       return absl::InvalidArgumentError(absl::StrCat(
           "expected times above 0, found ", absl::FormatDuration(duration)));
@@ -135,7 +137,8 @@ absl::StatusOr<Communicators::Shared> Communicators::Find(uint64_t id) {
     }
   }
   communicators_.push_back(std::make_shared<Communicator>(
-      declared->second, deps_.library, deps_.device, deps_.clock));
+      declared->second, deps_.library, deps_.device, deps_.clock,
+      options_.reason_wait));
   return communicators_.back();
 }
 
@@ -162,9 +165,11 @@ absl::Status Communicators::Connect(const Shared& communicator,
 }
 
 // 1. Join those who belong to it; from then on a failure of one ends it on all.
-// 2. Exchange cards: the unique id, and what NCCL would not take.
-// 3. Make NCCL's communicator and run something small on it.
-// 4. Exchange that all have.
+// 2. Exchange cards: what NCCL would not take.
+// 3. Exchange the unique id, once nothing of ours is in the way: until all have
+//    come to it, it keeps a thread and a socket of member 0.
+// 4. Make NCCL's communicator and run something small on it.
+// 5. Exchange that all have.
 absl::Status Communicators::ConnectMembers(const Shared& communicator,
                                            absl::Time deadline) {
   const std::weak_ptr<Communicator> weak = communicator;
@@ -182,14 +187,14 @@ absl::Status Communicators::ConnectMembers(const Shared& communicator,
       return communicator->status();
     }
   }
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<JoinCard> cards,
-                          ExchangeCards(communicator, deadline));
-  SLUICE_RETURN_IF_ERROR(CheckCards(communicator->members(), cards));
+  SLUICE_RETURN_IF_ERROR(CompareCards(communicator, deadline));
   SLUICE_RETURN_IF_ERROR(communicator->MakeStream());
+  SLUICE_ASSIGN_OR_RETURN(const NcclUniqueId id,
+                          ExchangeId(communicator, deadline));
   NcclConfig config;
   config.blocking = 0;
   if (options_.max_sms > 0) config.max_ctas = options_.max_sms;
-  SLUICE_RETURN_IF_ERROR(communicator->Init(cards[0].id, config, deadline));
+  SLUICE_RETURN_IF_ERROR(communicator->Init(id, config, deadline));
   SLUICE_RETURN_IF_ERROR(communicator->WarmUp(deadline));
   SLUICE_RETURN_IF_ERROR(
       ExchangeWithMembers(communicator, "warm", deadline).status());
@@ -197,19 +202,16 @@ absl::Status Communicators::ConnectMembers(const Shared& communicator,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<JoinCard>> Communicators::ExchangeCards(
-    const Shared& communicator, absl::Time deadline) {
+absl::Status Communicators::CompareCards(const Shared& communicator,
+                                         absl::Time deadline) {
   JoinCard own;
   own.version = deps_.library->version();
   own.bus_id = deps_.device.BusId();
   if (const char* host = std::getenv("NCCL_HOSTID"); host != nullptr) {
     own.host_id = host;
   }
-  if (communicator->members().self == 0) {
-    SLUICE_RETURN_IF_ERROR(deps_.device.Use());
-    SLUICE_RETURN_IF_ERROR(deps_.library->Check(
-        deps_.library->api().GetUniqueId(&own.id), "ncclGetUniqueId"));
-  }
+  const char* const shares = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  own.shares_device = shares != nullptr && std::atoi(shares) != 0;
   SLUICE_ASSIGN_OR_RETURN(
       const std::vector<std::string> all,
       ExchangeWithMembers(communicator, own.Encode(), deadline));
@@ -218,7 +220,30 @@ absl::StatusOr<std::vector<JoinCard>> Communicators::ExchangeCards(
     SLUICE_ASSIGN_OR_RETURN(JoinCard card, JoinCard::Decode(bytes));
     cards.push_back(std::move(card));
   }
-  return cards;
+  return CheckCards(communicator->members(), cards);
+}
+
+absl::StatusOr<NcclUniqueId> Communicators::ExchangeId(
+    const Shared& communicator, absl::Time deadline) {
+  std::string own;
+  if (communicator->members().self == 0) {
+    NcclUniqueId made = {};
+    SLUICE_RETURN_IF_ERROR(deps_.device.Use());
+    SLUICE_RETURN_IF_ERROR(deps_.library->Check(
+        deps_.library->api().GetUniqueId(&made), "ncclGetUniqueId"));
+    own.assign(made.internal, sizeof made.internal);
+  }
+  SLUICE_ASSIGN_OR_RETURN(
+      const std::vector<std::string> all,
+      ExchangeWithMembers(communicator, std::move(own), deadline));
+  NcclUniqueId id;
+  if (all[0].size() != sizeof id.internal) {
+    return absl::InternalError(absl::StrCat(
+        "expected a unique id of ", sizeof id.internal, " bytes from ",
+        MemberName(communicator->members(), 0), ", found ", all[0].size()));
+  }
+  std::memcpy(id.internal, all[0].data(), sizeof id.internal);
+  return id;
 }
 
 void Communicators::Drop(uint64_t id) {

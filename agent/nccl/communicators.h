@@ -26,7 +26,7 @@
 #include "agent/collective/collective.h"
 #include "agent/nccl/communicator.h"
 #include "agent/nccl/group_control.h"
-#include "agent/nccl/join_card.h"
+#include "agent/nccl/nccl_api.h"
 #include "agent/nccl/nccl_library.h"
 #include "agent/nccl/stream.h"
 #include "common/clock.h"
@@ -45,6 +45,9 @@ struct CommunicatorOptions {
   absl::Duration call_grace = absl::Seconds(1);
   // How long an end may take before the process is given up.
   absl::Duration abort_timeout = absl::Seconds(10);
+  // How long an error that NCCL tells of is held back for the reason to come
+  // from the other members or from who retires one: NCCL names nobody.
+  absl::Duration reason_wait = absl::Milliseconds(500);
   // Between two looks of the watchdog.
   absl::Duration poll_interval = absl::Milliseconds(20);
   // SMs that a communicator's kernels may take; 0: as many as NCCL likes.
@@ -135,9 +138,11 @@ class Communicators {
   Communicators(CommunicatorDeps deps, CommunicatorOptions options);
 
   absl::Status ConnectMembers(const Shared& communicator, absl::Time deadline);
-  // All members' cards, this one's among them, once they have come.
-  absl::StatusOr<std::vector<JoinCard>> ExchangeCards(
-      const Shared& communicator, absl::Time deadline);
+  // Whether NCCL takes the members, by the cards of all.
+  absl::Status CompareCards(const Shared& communicator, absl::Time deadline);
+  // Member 0's unique id.
+  absl::StatusOr<NcclUniqueId> ExchangeId(const Shared& communicator,
+                                          absl::Time deadline);
   // Ends all of them: none is freed before each is marked, and each is freed on
   // a thread of its own, because freeing one may wait for another.
   void End(const std::vector<Shared>& communicators, const absl::Status& reason,

@@ -1,7 +1,6 @@
 #include "agent/nccl/join_card.h"
 
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <utility>
 
@@ -17,7 +16,7 @@
 namespace sluice::agent {
 namespace {
 
-// From here on NCCL itself can be told to take several ranks on one device.
+// From here on NCCL takes several ranks on one device where it is told to.
 constexpr int kSharesDevices = 23000;
 
 // With the rest of a card in what members can tell each other.
@@ -54,23 +53,23 @@ absl::Status CheckRefusals(const CollectiveMembers& members,
 std::string JoinCard::Encode() const {
   const std::string why =
       absl::StrReplaceAll(SafeText(refusal, kMaxRefusalBytes), {{"\n", " "}});
-  return absl::StrCat(version, "\n", host_id, "\n", bus_id, "\n", why, "\n",
-                      absl::string_view(id.internal, sizeof id.internal));
+  return absl::StrCat(version, "\n", host_id, "\n", bus_id, "\n",
+                      shares_device ? 1 : 0, "\n", why);
 }
 
 absl::StatusOr<JoinCard> JoinCard::Decode(absl::string_view bytes) {
-  const std::vector<std::string> fields =
-      absl::StrSplit(bytes, absl::MaxSplits('\n', 4));
+  const std::vector<std::string> fields = absl::StrSplit(bytes, '\n');
   JoinCard card;
-  if (fields.size() != 5 || fields[4].size() != sizeof card.id.internal ||
+  int shares = 0;
+  if (fields.size() != 5 || !absl::SimpleAtoi(fields[3], &shares) ||
       !absl::SimpleAtoi(fields[0], &card.version)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "no card of a member who joins: ", bytes.size(), " bytes"));
   }
   card.host_id = fields[1];
   card.bus_id = fields[2];
-  card.refusal = fields[3];
-  std::memcpy(card.id.internal, fields[4].data(), fields[4].size());
+  card.shares_device = shares != 0;
+  card.refusal = fields[4];
   return card;
 }
 
@@ -90,14 +89,18 @@ absl::Status CheckCards(const CollectiveMembers& members,
     const std::string host = HostOf(members, cards, m);
     const auto [first, inserted] =
         devices.emplace(std::make_pair(host, cards[m].bus_id), member);
-    if (!inserted && cards[m].version < kSharesDevices) {
+    const bool can_share = cards[m].version >= kSharesDevices;
+    if (!inserted && !(can_share && cards[m].shares_device &&
+                       cards[first->second].shares_device)) {
       return absl::FailedPreconditionError(absl::StrCat(
           MemberName(members, first->second), " and ",
           MemberName(members, member), " share GPU ", cards[m].bus_id, " of ",
           host,
           ", which NCCL refuses: give each agent a GPU of its own "
           "(CUDA_VISIBLE_DEVICES), or, to test over sockets, a NCCL_HOSTID of "
-          "its own"));
+          "its own",
+          can_share ? "; or NCCL_MULTI_RANK_GPU_ENABLE=1 to each, to share it"
+                    : ""));
     }
   }
   return absl::OkStatus();

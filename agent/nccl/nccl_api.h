@@ -58,7 +58,7 @@ struct NcclUniqueId {
 
 inline constexpr int kNcclUndefined = INT_MIN;
 
-// The configuration as of NCCL 2.17, which is the oldest one accepted: its size
+// The configuration as of NCCL 2.17, which has all that is set here: its size
 // and version tell a newer library that what came later is left to itself.
 inline constexpr int kNcclConfigVersion = 21700;
 struct NcclConfig {
@@ -73,8 +73,9 @@ struct NcclConfig {
 };
 
 // The functions, by their names without "nccl". All are thread-safe between
-// communicators; of one communicator, only GetAsyncError and Abort may run
-// beside another call.
+// communicators; of one communicator, only Abort may run beside another call.
+// GetAsyncError may not: from 2.24 on it takes what a call that does not block
+// has left behind and frees it, which two threads then do at once.
 struct NcclApi {
   // Needed.
   NcclResult (*GetVersion)(int* version);

@@ -95,6 +95,10 @@ absl::StatusOr<std::shared_ptr<const NcclLibrary>> NcclLibrary::Open(
   SLUICE_ASSIGN_OR_RETURN(void* const handle, Load(options));
   std::shared_ptr<NcclLibrary> library(new NcclLibrary());
   library->path_ = PathOf(handle);
+  // NCCL's own variable wins over what a configuration says, and is read at the
+  // first call: where a user has set it, the making of a communicator would not
+  // return, and nothing would be there to abort it by.
+  ::setenv("NCCL_COMM_BLOCKING", "0", /*overwrite=*/1);
 
   auto* get_version = reinterpret_cast<decltype(NcclApi::GetVersion)>(
       ::dlsym(handle, "ncclGetVersion"));
@@ -177,7 +181,8 @@ absl::Status NcclLibrary::Check(NcclResult result, absl::string_view call,
   std::string message = absl::StrCat(call, ": ", api_.GetErrorString(result));
   const char* details = api_.GetLastError(comm);
   if (details != nullptr && details[0] != '\0') {
-    absl::StrAppend(&message, " (", details, ")");
+    // Of the whole process: it may be another communicator's, and old.
+    absl::StrAppend(&message, " (NCCL's last error: ", details, ")");
   }
   return absl::Status(code, message);
 }

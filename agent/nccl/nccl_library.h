@@ -31,11 +31,15 @@ struct NcclLibraryOptions {
 // because NCCL has threads of its own.
 class NcclLibrary {
  public:
-  // 2.17.0: the first whose configuration can say both that calls must not
-  // block (so that each can be aborted) and how many SMs they may take.
-  static constexpr int kMinimumVersion = 21700;
+  // 2.19.0. Before, failures were not safe: 2.17's thread that makes a
+  // communicator goes on reading where the handle was asked for, and an abort
+  // does not wait for it; 2.18 loses errors of its proxy threads, so that
+  // nobody learns of a connection that broke.
+  static constexpr int kMinimumVersion = 21900;
 
-  // Loads, resolves every needed function and checks the version.
+  // Loads, resolves every needed function and checks the version. Sets
+  // NCCL_COMM_BLOCKING=0 in the environment: no call is to block. So no other
+  // thread may use the environment meanwhile.
   // Errors: NOT_FOUND - no such library (names what was tried, and why each was
   // refused). FAILED_PRECONDITION - too old a version (found, needed), or a
   // function is missing (named).
@@ -57,7 +61,8 @@ class NcclLibrary {
   const std::vector<std::string>& features() const { return features_; }
 
   // A result as a status: OK for kSuccess and kInProgress. `call` names the
-  // function ("ncclCommInitRankConfig"); `comm` may be null.
+  // function ("ncclCommInitRankConfig"); `comm` may be null. The text ends with
+  // NCCL's last error, which is one for the whole process, and said to be that.
   // kInvalidArgument and kInvalidUsage are FAILED_PRECONDITION, kRemoteError
   // and kSystemError UNAVAILABLE, the others INTERNAL.
   absl::Status Check(NcclResult result, absl::string_view call,

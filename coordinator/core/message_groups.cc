@@ -11,7 +11,7 @@ namespace {
 
 // Fewer than agents keep (agent/nccl/gpu_lanes.cc): what is free here was used
 // later, on each of its agents, than anything that they let go of.
-constexpr size_t kMaxFree = 8;
+constexpr size_t kMaxFree = 2;
 
 absl::Status NoNccl(const NcclSeat& seat) {
   return absl::FailedPreconditionError(absl::StrCat(

@@ -231,10 +231,12 @@ class Agents {
     options.die_with_parent = true;
     options.agent_flags = {absl::StrCat("--device=cuda:", settings.device)};
     for (int i = 0; i < count; ++i) {
-      // Sockets of this machine alone.
+      // Sockets of this machine alone; "=" before the name: it and no other
+      // that begins so.
       options.own_agent_environment.push_back(
-          {absl::StrCat("NCCL_HOSTID=rank-", i), "NCCL_SOCKET_IFNAME=lo",
-           "NCCL_IB_DISABLE=1"});
+          {absl::StrCat("NCCL_HOSTID=rank-", i), "NCCL_NET=Socket",
+           "NCCL_SOCKET_IFNAME==lo", "NCCL_IB_DISABLE=1",
+           "NCCL_MNNVL_ENABLE=0"});
     }
     SLUICE_ASSIGN_OR_RETURN(
         auto cluster, local_cluster::LocalCluster::Start(options, kPatience));

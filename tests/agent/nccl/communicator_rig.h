@@ -51,7 +51,8 @@ class CommunicatorRig {
  public:
   using Shared = std::shared_ptr<agent::Communicator>;
 
-  explicit CommunicatorRig(int agents) {
+  explicit CommunicatorRig(int agents,
+                           const agent::CommunicatorOptions& options = {}) {
     ::setenv("SLUICE_FAKE_NCCL_DEVICE", "each", 1);
     ::setenv("SLUICE_FAKE_NCCL_DIR", dir_.path().c_str(), 1);
     ::setenv("SLUICE_FAKE_NCCL_CONTROL", dir_.Write("faults", "").c_str(), 1);
@@ -68,7 +69,7 @@ class CommunicatorRig {
            .clock = clock_,
            .on_stuck =
                [this](const std::string& what) { stuck_.set_value(what); }},
-          {});
+          options);
       REQUIRE_OK(made);
       agents_.push_back(*std::move(made));
     }

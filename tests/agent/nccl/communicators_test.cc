@@ -11,6 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "agent/nccl/nccl_api.h"
+#include "agent/nccl/stream.h"
 #include "common/convert_limits.h"
 #include "common/nccl_report.h"
 #include "tests/agent/nccl/communicator_rig.h"
@@ -31,7 +33,8 @@ CollectiveMembers Members(const std::string& name, int self,
 
 class Rig : public testing::CommunicatorRig {
  public:
-  Rig() : CommunicatorRig(2) {}
+  explicit Rig(const CommunicatorOptions& options = {})
+      : CommunicatorRig(2, options) {}
 
   // Both members' communicators of a group, connected.
   std::vector<Shared> Connect(const std::string& name) {
@@ -129,6 +132,38 @@ TEST_CASE("a dropped group ends on both without an abort", "[nccl]") {
   }
 }
 
+absl::Status RunSmall(const testing::CommunicatorRig::Shared& communicator) {
+  return communicator->Run(
+      [](const NcclApi& nccl, NcclComm comm, NcclStream& stream) {
+        return nccl.AllReduce(stream.scratch(), stream.scratch(), 1,
+                              NcclDataType::kInt32, NcclRedOp::kSum, comm,
+                              stream.handle());
+      },
+      absl::InfiniteFuture());
+}
+
+// The fake library ends the process that has two threads inside one
+// communicator, and keeps who asks it for errors inside for a moment when a
+// call has been accepted.
+TEST_CASE("the watchdog is never in NCCL beside the group's own thread",
+          "[nccl]") {
+  CommunicatorOptions options;
+  options.poll_interval = absl::Microseconds(50);
+  Rig rig(options);
+  const auto both = rig.Connect("g");
+  std::vector<std::future<absl::Status>> results;
+  for (int m = 0; m < 2; ++m) {
+    results.push_back(std::async(std::launch::async, [&both, m] {
+      absl::Status status;
+      for (int i = 0; i < 300 && status.ok(); ++i) {
+        status = RunSmall(both[m]);
+      }
+      return status;
+    }));
+  }
+  for (auto& result : results) CHECK_OK(result.get());
+}
+
 TEST_CASE("a group that only one drops is aborted there", "[nccl]") {
   Rig rig;
   const auto both = rig.Connect("g");
@@ -193,6 +228,59 @@ TEST_CASE("an abort that hangs is told of after its time", "[nccl]") {
   CHECK_THAT(rig.AwaitStuck(), Catch::Contains("group-of-two"));
   rig.SetFaults("");
   both[0]->AwaitEnded();
+}
+
+// Waits until NCCL has told the communicator of an error, or `failed`.
+void AwaitSymptom(const testing::CommunicatorRig::Shared& communicator,
+                  const std::future<absl::Status>& failed) {
+  while (communicator->symptom().ok() && failed.wait_for(std::chrono::seconds(
+                                             0)) != std::future_status::ready) {
+    std::this_thread::yield();
+  }
+}
+
+TEST_CASE("an error of NCCL's waits for a reason, which wins", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("g");
+  // Found by the group's own thread, or by the watchdog.
+  rig.SetFaults(GENERATE("op_fail@0", "op_error@0"));
+  auto failed =
+      std::async(std::launch::async, [&] { return RunSmall(both[0]); });
+  AwaitSymptom(both[0], failed);
+  rig.clock().Advance(absl::Milliseconds(499));
+  CHECK(both[0]->state() == Communicator::State::kReady);
+  rig.agent(0).Retire(Rank(1), Incarnation(11), absl::UnavailableError("lost"));
+  CHECK_THAT(failed.get(), StatusIs(absl::StatusCode::kUnavailable, "lost"));
+  both[1]->AwaitEnded();
+  CHECK_THAT(both[1]->status(),
+             StatusIs(absl::StatusCode::kUnavailable, "lost"));
+}
+
+TEST_CASE("an error of NCCL's is the reason when no other comes", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("g");
+  rig.SetFaults("op_error@0");
+  auto failed =
+      std::async(std::launch::async, [&] { return RunSmall(both[0]); });
+  AwaitSymptom(both[0], failed);
+  rig.clock().Advance(absl::Milliseconds(500));
+  // As every caller of Run does.
+  rig.agent(0).Abort(both[0], failed.get());
+  for (int m = 0; m < 2; ++m) {
+    both[m]->AwaitEnded();
+    CHECK_THAT(both[m]->status(),
+               StatusIs(absl::StatusCode::kUnavailable, "remote process"));
+  }
+}
+
+TEST_CASE("what NCCL does not allow needs no other reason", "[nccl]") {
+  Rig rig;
+  const auto both = rig.Connect("g");
+  const absl::Status refused =
+      both[0]->Run([](const NcclApi&, NcclComm,
+                      NcclStream&) { return NcclResult::kInvalidUsage; },
+                   absl::InfiniteFuture());
+  CHECK_THAT(refused, StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 TEST_CASE("a lost incarnation takes its groups with it", "[nccl]") {

@@ -46,6 +46,8 @@ class Ranks {
         {.path = "tests/fakes/nccl/libfake_nccl.so", .search = {}});
     REQUIRE_OK(library);
     library_ = *std::move(library);
+    // Sluice's own calls never block.
+    ::setenv("NCCL_COMM_BLOCKING", "1", 1);
     REQUIRE(nccl().GetUniqueId(&id_) == NcclResult::kSuccess);
     for (int r = 0; r < count; ++r) {
       ranks_.push_back({nccl(), r, nullptr, *device_.NewStream()});
@@ -54,6 +56,7 @@ class Ranks {
   ~Ranks() {
     ::unsetenv("SLUICE_FAKE_NCCL_DEVICE");
     ::unsetenv("SLUICE_FAKE_NCCL_DIR");
+    ::unsetenv("NCCL_COMM_BLOCKING");
   }
 
   const NcclApi& nccl() const { return library_->api(); }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -189,6 +190,15 @@ void MemberCluster::OpenAll(const std::string& group) {
   for (const std::string& answer : AwaitAll("open " + group)) {
     SLUICE_CHECK(answer == "OK") << answer;
   }
+}
+
+int MemberCluster::IdsLeft() const {
+  int left = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(dir_.path())) {
+    const std::string name = entry.path().filename();
+    if (absl::StartsWith(name, "fake_nccl.")) ++left;
+  }
+  return left;
 }
 
 void MemberCluster::SetFaults(const std::string& faults) {

@@ -80,6 +80,8 @@ class MemberCluster {
 
   // What the fake library does wrong from now on.
   void SetFaults(const std::string& faults);
+  // Unique ids that not all ranks have come to.
+  int IdsLeft() const;
 
  private:
   void StartOne(int member);

@@ -47,7 +47,10 @@ TEST_CASE(
     "a killed member ends the others' calls, which name it; with its next "
     "incarnation they go on",
     "[nccl][process]") {
+  // What NCCL says of it, at once, names nobody.
+  const std::string faults = GENERATE("", "gone_internal");
   MemberCluster cluster(4);
+  cluster.SetFaults(faults);
   cluster.Start();
   cluster.OpenAll("g");
   cluster.SendAll("loop g");
@@ -230,6 +233,8 @@ TEST_CASE("a GPU of two members is refused; both are named",
   }
   CheckAll(cluster.AwaitAll("connect g"), "FAILED_PRECONDITION",
            {"agent-0", "agent-2", "0000:1b:00.0", "NCCL_HOSTID"});
+  // Nor does NCCL wait for anybody.
+  CHECK(cluster.IdsLeft() == 0);
 }
 
 TEST_CASE("a GPU of several members works with a host id for each",
@@ -243,6 +248,30 @@ TEST_CASE("a GPU of several members works with a host id for each",
   cluster.Start();
   cluster.OpenAll("g");
   CheckVerifies(cluster, "g", 6);
+}
+
+TEST_CASE("from 2.30 on, members share a GPU where each says so",
+          "[nccl][process]") {
+  const int sharing = GENERATE(0, 2, 3);
+  MemberCluster cluster(3);
+  cluster.Set(-1, "SLUICE_FAKE_NCCL_VERSION", "23000");
+  cluster.Set(-1, "TEST_BUS_ID", "0000:1b:00.0");
+  cluster.Set(-1, "SLUICE_FAKE_NCCL_DEVICE", "0");
+  for (int m = 0; m < sharing; ++m) {
+    cluster.Set(m, "NCCL_MULTI_RANK_GPU_ENABLE", "1");
+  }
+  cluster.Start();
+  if (sharing == 3) {
+    cluster.OpenAll("g");
+    CheckVerifies(cluster, "g", 7);
+    return;
+  }
+  for (int m = 0; m < cluster.size(); ++m) {
+    cluster.member(m).Send("connect " + cluster.Opening("g", m));
+  }
+  CheckAll(cluster.AwaitAll("connect g"), "FAILED_PRECONDITION",
+           {"agent-0", sharing == 0 ? "agent-1" : "agent-2", "0000:1b:00.0",
+            "NCCL_MULTI_RANK_GPU_ENABLE"});
 }
 
 TEST_CASE("members with different versions of NCCL are named",

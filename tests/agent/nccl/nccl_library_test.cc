@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "tests/fakes/nccl/host_stream.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_dir.h"
 
 namespace sluice::agent {
 namespace {
@@ -55,11 +56,11 @@ TEST_CASE("no library: what was tried is named", "[nccl]") {
 }
 
 TEST_CASE("too old a library is refused with both versions", "[nccl]") {
-  const ScopedVariable version("SLUICE_FAKE_NCCL_VERSION", "21605");
+  const ScopedVariable version("SLUICE_FAKE_NCCL_VERSION", "21806");
   CHECK_THAT(NcclLibrary::Open(AtPath(kFake)),
-             StatusIs(absl::StatusCode::kFailedPrecondition, "2.16.5"));
+             StatusIs(absl::StatusCode::kFailedPrecondition, "2.18.6"));
   CHECK_THAT(NcclLibrary::Open(AtPath(kFake)),
-             StatusIs(absl::StatusCode::kFailedPrecondition, "2.17.0"));
+             StatusIs(absl::StatusCode::kFailedPrecondition, "2.19.0"));
 }
 
 TEST_CASE("a library that lacks functions is refused with their names",
@@ -91,6 +92,25 @@ TEST_CASE("results become statuses", "[nccl]") {
              StatusIs(absl::StatusCode::kInternal, "internal error"));
 }
 
+TEST_CASE("NCCL's last error is said to be no more than that", "[nccl]") {
+  const testing::TestDir dir;
+  const ScopedVariable folder("SLUICE_FAKE_NCCL_DIR", dir.path().c_str());
+  REQUIRE_OK_AND_ASSIGN(const auto library, NcclLibrary::Open(AtPath(kFake)));
+  const NcclApi& nccl = library->api();
+  NcclUniqueId id;
+  REQUIRE(nccl.GetUniqueId(&id) == NcclResult::kSuccess);
+  const ScopedVariable blocks("NCCL_COMM_BLOCKING", "1");
+  const ScopedVariable faults("SLUICE_FAKE_NCCL_FAULTS", "init_fail");
+  NcclComm failed = nullptr;
+  CHECK(nccl.CommInitRankConfig(&failed, 1, id, 0, nullptr) ==
+        NcclResult::kSystemError);
+  CHECK(nccl.CommAbort(failed) == NcclResult::kSuccess);
+  // Of another communicator, or of none.
+  CHECK_THAT(library->Check(NcclResult::kRemoteError, "ncclSend"),
+             StatusIs(absl::StatusCode::kUnavailable,
+                      "(NCCL's last error: Call to connect failed"));
+}
+
 // The machine's own NCCL, where there is one: all it needs to be asked.
 TEST_CASE("the installed library, if any, has what is needed", "[nccl]") {
   const auto library = NcclLibrary::Open({});
@@ -103,8 +123,25 @@ TEST_CASE("the installed library, if any, has what is needed", "[nccl]") {
   CHECK((*library)->api().GetUniqueId(&id) == NcclResult::kSuccess);
 }
 
+TEST_CASE("no call blocks, whatever the environment says", "[nccl]") {
+  const testing::TestDir dir;
+  const ScopedVariable folder("SLUICE_FAKE_NCCL_DIR", dir.path().c_str());
+  const ScopedVariable blocks("NCCL_COMM_BLOCKING", "1");
+  REQUIRE_OK_AND_ASSIGN(const auto library, NcclLibrary::Open(AtPath(kFake)));
+  const NcclApi& nccl = library->api();
+  NcclUniqueId id;
+  REQUIRE(nccl.GetUniqueId(&id) == NcclResult::kSuccess);
+  NcclConfig config;
+  config.blocking = 0;
+  NcclComm comm = nullptr;
+  CHECK(nccl.CommInitRankConfig(&comm, 1, id, 0, &config) ==
+        NcclResult::kInProgress);
+  CHECK(nccl.CommAbort(comm) == NcclResult::kSuccess);
+}
+
 TEST_CASE("the fake moves bytes within one rank", "[nccl]") {
   REQUIRE_OK_AND_ASSIGN(const auto library, NcclLibrary::Open(AtPath(kFake)));
+  const ScopedVariable blocks("NCCL_COMM_BLOCKING", "1");
   const NcclApi& nccl = library->api();
   NcclUniqueId id;
   REQUIRE(nccl.GetUniqueId(&id) == NcclResult::kSuccess);

@@ -120,5 +120,22 @@ TEST_CASE("a group is used again by the same lives, by one at a time",
   CHECK(groups.Take(kEpoch, Members({0, 1})).name != second.name);
 }
 
+TEST_CASE("few groups wait to be used again: each has memory of GPUs",
+          "[core]") {
+  MessageGroups groups;
+  std::vector<MessageGroup> used;
+  for (int i = 0; i < 3; ++i) {
+    used.push_back(groups.Take(kEpoch, Members({i, i + 1})));
+  }
+  std::vector<std::string> names;
+  for (MessageGroup& group : used) {
+    names.push_back(group.name);
+    groups.Return(std::move(group), /*well=*/true);
+  }
+  CHECK(groups.Take(kEpoch, Members({0, 1})).name != names[0]);
+  CHECK(groups.Take(kEpoch, Members({1, 2})).name == names[1]);
+  CHECK(groups.Take(kEpoch, Members({2, 3})).name == names[2]);
+}
+
 }  // namespace
 }  // namespace sluice::coordinator

@@ -38,7 +38,25 @@ uint64_t DeviceHash() {
   return HashOf(device.c_str());
 }
 
+// Only from 2.30 on, and only who is told to.
+bool SharesDevice() {
+  const char* told = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  return sluice::fake_nccl::Version() >= 23000 && told != nullptr &&
+         std::atoi(told) != 0;
+}
+
+std::mutex last_error_mutex;
+std::string& LastErrorText() {
+  static auto* text = new std::string();
+  return *text;
+}
+
 }  // namespace
+
+int sluice::fake_nccl::Version() {
+  const char* told = std::getenv("SLUICE_FAKE_NCCL_VERSION");
+  return told != nullptr ? std::atoi(told) : 22809;
+}
 
 size_t Op::bytes() const { return count * BytesOf(type); }
 
@@ -82,6 +100,7 @@ NcclResult ncclComm::Start(std::function<NcclResult()> job) {
     std::lock_guard lock(mutex_);
     jobs_.push_back([this, job = std::move(job)] {
       const NcclResult result = job();
+      job_ended = true;
       {
         std::lock_guard done(mutex_);
         // An asynchronous error may have come meanwhile.
@@ -101,13 +120,13 @@ NcclResult ncclComm::Start(std::function<NcclResult()> job) {
 }
 
 std::string ncclComm::LastError() {
-  std::lock_guard lock(mutex_);
-  return last_error_;
+  std::lock_guard lock(last_error_mutex);
+  return LastErrorText();
 }
 
 void ncclComm::SetLastError(std::string text) {
-  std::lock_guard lock(mutex_);
-  last_error_ = std::move(text);
+  std::lock_guard lock(last_error_mutex);
+  LastErrorText() = std::move(text);
 }
 
 void ncclComm::Hang() {
@@ -120,6 +139,7 @@ bool ncclComm::CheckDevices() {
       const Slot& a = board_.slot(first);
       const Slot& b = board_.slot(second);
       if (a.host != b.host || a.device != b.device) continue;
+      if (a.shares != 0 && b.shares != 0) continue;
       SetLastError("Duplicate GPU detected : rank " + std::to_string(first) +
                    " and rank " + std::to_string(second) +
                    " both on one CUDA device");
@@ -151,7 +171,10 @@ NcclResult ncclComm::Join() {
   Slot& own = board_.slot(rank);
   own.host = HostHash();
   own.device = DeviceHash();
-  if (own.joined.exchange(1) != 0) return NcclResult::kInvalidUsage;
+  own.shares = SharesDevice() ? 1 : 0;
+  if (own.joined != 0 || !board_.Hold(rank)) return NcclResult::kInvalidUsage;
+  own.joined = 1;
+  holds_ = true;
   board_.NotifyAll();
   const auto all = [this](std::atomic<uint32_t> Slot::*flag) {
     for (int r = 0; r < ranks; ++r) {
@@ -208,6 +231,24 @@ NcclResult ncclComm::Launch(const std::shared_ptr<std::vector<Op>>& ops) {
       },
       new Call{this, ops, number});
   return NcclResult::kSuccess;
+}
+
+void ncclComm::LeaveOthers() {
+  if (holds_) board_.slot(rank).finalized = 1;
+}
+
+void ncclComm::NoteGonePeers() {
+  for (int r = 0; holds_ && r < ranks; ++r) {
+    const Slot& slot = board_.slot(r);
+    if (r == rank || slot.joined == 0 || slot.finalized != 0 ||
+        board_.Held(r)) {
+      continue;
+    }
+    SetLastError("socketProgress: Connection closed by remote peer");
+    state = static_cast<int>(FaultSet("gone_internal", rank, 0)
+                                 ? NcclResult::kInternalError
+                                 : NcclResult::kRemoteError);
+  }
 }
 
 NcclResult ncclComm::Finalize() {

@@ -20,6 +20,9 @@
 
 namespace sluice::fake_nccl {
 
+// What the library says that it is.
+int Version();
+
 enum class Kind : uint32_t {
   kSend,
   kRecv,
@@ -85,6 +88,12 @@ struct ncclComm {
                                   sluice::agent::NcclComm made);
   sluice::agent::NcclResult Finalize();
 
+  // It needs the others no more.
+  void LeaveOthers();
+  // Whether another rank has died or was aborted, which real ranks see by their
+  // sockets. Tells of it by the state.
+  void NoteGonePeers();
+
   // Runs a group call; on a stream's thread. Returns early when aborted.
   void RunGroup(const std::vector<sluice::fake_nccl::Op>& ops);
 
@@ -99,8 +108,14 @@ struct ncclComm {
   std::atomic<bool> stopped = false;
   std::atomic<int> running = 0;  // group calls on streams
 
-  std::string LastError();
-  void SetLastError(std::string text);
+  // One text for all communicators of the process, as NCCL's.
+  static std::string LastError();
+  static void SetLastError(std::string text);
+
+  // A job has ended and nobody has asked for errors since.
+  std::atomic<bool> job_ended = false;
+  // A thread is inside a function of the library with this communicator.
+  std::atomic<bool> inside = false;
 
  private:
   // Announces the collective and waits for all to announce the same; false if
@@ -115,6 +130,7 @@ struct ncclComm {
   bool CheckDevices();
 
   sluice::fake_nccl::SharedBoard board_;
+  std::atomic<bool> holds_ = false;  // the board is open, this rank is there
   uint64_t collectives_ = 0;
   int launches_ = 0;
 
@@ -122,7 +138,6 @@ struct ncclComm {
   std::condition_variable changed_;
   std::deque<Job> jobs_;
   bool closing_ = false;
-  std::string last_error_;
   std::mutex run_mutex_;  // one group call at a time
   std::thread worker_;    // last: uses the members above
 };

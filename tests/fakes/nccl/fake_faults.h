@@ -14,6 +14,8 @@
 //   op_hang         the call never ends      op_fail        it is refused
 //   op_hold         the call waits while the file says so
 //   op_error        the communicator gets an asynchronous error; the call hangs
+//   gone_internal   that a rank is gone shows as an internal error, as where a
+//                   thread of NCCL's own met it
 //   finalize_hang   never becomes quiescent
 //   abort_hang      an abort never returns
 //   abort_waits     an abort returns when no call of the process is left

@@ -2,17 +2,25 @@
 // through host memory, for tests on machines without a GPU. A stream is a queue
 // of the host (stream_abi.h). It keeps NCCL's rules: collectives in one order
 // on all ranks (who differs waits for ever), one device per rank, a call on a
-// communicator only when the one before has been accepted. fake_faults.h says
-// what it can be told to do wrong. Environment:
+// communicator only when the one before has been accepted, and of one
+// communicator no call beside another but an abort (who does otherwise ends
+// the process). That a rank died or was aborted, the others learn at once as an
+// asynchronous error. A unique id keeps a folder until all ranks have come to
+// it, as NCCL's keeps a thread and a socket. fake_faults.h says what it can be
+// told to do wrong. Environment:
 //
 //   SLUICE_FAKE_NCCL_DIR      where communicators are made; default /dev/shm
 //   SLUICE_FAKE_NCCL_VERSION  what ncclGetVersion says
 //   SLUICE_FAKE_NCCL_DEVICE   this process's device; default: one of its own;
 //                             "each": one for each communicator
 //   NCCL_HOSTID               as in NCCL: which processes share a host
+//   NCCL_COMM_BLOCKING        as in NCCL: wins over what configurations say
+//   NCCL_MULTI_RANK_GPU_ENABLE  as in NCCL: from 2.30 on, ranks that are told
+//                             this share a device
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -80,7 +88,33 @@ bool OthersRun() {
   return false;
 }
 
+// A thread's stay in a function of the library. Ends the process where another
+// thread is inside with the same communicator.
+class Inside {
+ public:
+  explicit Inside(NcclComm comm) : comm_(comm) {
+    if (!comm->inside.exchange(true)) return;
+    std::fprintf(stderr, "fake NCCL: two threads inside one communicator\n");
+    std::abort();
+  }
+  ~Inside() { comm_->inside = false; }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+
+ private:
+  const NcclComm comm_;
+};
+
+NcclResult Free(NcclComm comm) {
+  comm->Close();
+  Forget(comm);
+  delete comm;
+  return NcclResult::kSuccess;
+}
+
 bool Blocking(const NcclConfig* config) {
+  const char* told = std::getenv("NCCL_COMM_BLOCKING");
+  if (told != nullptr) return std::atoi(told) != 0;
   return config == nullptr || config->blocking == kNcclUndefined ||
          config->blocking != 0;
 }
@@ -98,6 +132,7 @@ NcclResult LaunchGroup(std::vector<Op> ops) {
   }
   NcclResult result = NcclResult::kSuccess;
   for (auto& [comm, call] : calls) {
+    const Inside inside(comm);
     const NcclResult started =
         comm->Start([comm = comm, call = call] { return comm->Launch(call); });
     if (started != NcclResult::kSuccess) result = started;
@@ -109,6 +144,7 @@ NcclResult Check(const Op& op) {
   if (op.comm == nullptr || op.stream == nullptr) {
     return NcclResult::kInvalidArgument;
   }
+  const Inside inside(op.comm);
   if (op.comm->state != static_cast<int>(NcclResult::kSuccess)) {
     op.comm->SetLastError("the previous call has not been accepted yet");
     return NcclResult::kInvalidArgument;
@@ -154,8 +190,7 @@ Op MakeOp(Kind kind, const void* from, void* to, size_t count,
 }  // namespace
 
 FAKE_NCCL_EXPORT NcclResult ncclGetVersion(int* version) {
-  const char* told = std::getenv("SLUICE_FAKE_NCCL_VERSION");
-  *version = told != nullptr ? std::atoi(told) : 22809;
+  *version = sluice::fake_nccl::Version();
   return NcclResult::kSuccess;
 }
 
@@ -188,6 +223,7 @@ FAKE_NCCL_EXPORT NcclResult ncclCommInitRankConfig(NcclComm* comm, int ranks,
 
 FAKE_NCCL_EXPORT NcclResult ncclCommSplit(NcclComm comm, int color, int key,
                                           NcclComm* made, NcclConfig* config) {
+  const Inside inside(comm);
   const bool blocking = config == nullptr ? comm->blocking : Blocking(config);
   *made = color < 0 ? nullptr : Register(new ncclComm("", 0, 0, blocking));
   NcclComm child = *made;
@@ -205,35 +241,41 @@ FAKE_NCCL_EXPORT NcclResult ncclCommSplit(NcclComm comm, int color, int key,
 }
 
 FAKE_NCCL_EXPORT NcclResult ncclCommFinalize(NcclComm comm) {
+  const Inside inside(comm);
   return comm->Start([comm] { return comm->Finalize(); });
 }
 
 FAKE_NCCL_EXPORT NcclResult ncclCommDestroy(NcclComm comm) {
-  comm->Close();
-  Forget(comm);
-  delete comm;
-  return NcclResult::kSuccess;
+  { const Inside inside(comm); }
+  comm->LeaveOthers();
+  return Free(comm);
 }
 
 FAKE_NCCL_EXPORT NcclResult ncclCommAbort(NcclComm comm) {
   comm->stopped = true;
   while (FaultSet("abort_hang", comm->rank, 0)) ::usleep(1000);
   while (FaultSet("abort_waits", comm->rank, 0) && OthersRun()) ::usleep(1000);
-  return ncclCommDestroy(comm);
+  return Free(comm);
 }
 
 FAKE_NCCL_EXPORT NcclResult ncclCommGetAsyncError(NcclComm comm,
                                                   NcclResult* error) {
+  const Inside inside(comm);
+  comm->NoteGonePeers();
   *error = static_cast<NcclResult>(comm->state.load());
+  // As long as NCCL takes to join the thread of a call that has ended.
+  if (comm->job_ended.exchange(false)) ::usleep(300);
   return NcclResult::kSuccess;
 }
 
 FAKE_NCCL_EXPORT NcclResult ncclCommCount(const NcclComm comm, int* count) {
+  const Inside inside(comm);
   *count = comm->ranks;
   return NcclResult::kSuccess;
 }
 
 FAKE_NCCL_EXPORT NcclResult ncclCommUserRank(const NcclComm comm, int* rank) {
+  const Inside inside(comm);
   *rank = comm->rank;
   return NcclResult::kSuccess;
 }
@@ -260,9 +302,9 @@ FAKE_NCCL_EXPORT const char* ncclGetErrorString(NcclResult result) {
   return "unknown result code";
 }
 
-FAKE_NCCL_EXPORT const char* ncclGetLastError(NcclComm comm) {
+FAKE_NCCL_EXPORT const char* ncclGetLastError(NcclComm) {
   static thread_local std::string text;
-  text = comm != nullptr ? comm->LastError() : "";
+  text = ncclComm::LastError();
   return text.c_str();
 }
 

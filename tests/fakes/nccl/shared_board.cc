@@ -19,6 +19,15 @@ static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
 
 constexpr size_t kHeaderBytes = (sizeof(Header) + 63) / 64 * 64;
 
+struct flock ByteOf(int rank) {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = rank;
+  lock.l_len = 1;
+  return lock;
+}
+
 void FutexWait(std::atomic<uint32_t>& word, uint32_t seen) {
   // The bell may also be rung by a process that dies before it wakes us.
   const timespec limit = {.tv_sec = 0, .tv_nsec = 20'000'000};
@@ -29,6 +38,7 @@ void FutexWait(std::atomic<uint32_t>& word, uint32_t seen) {
 
 SharedBoard::~SharedBoard() {
   if (memory_ != nullptr) ::munmap(memory_, bytes_);
+  if (fd_ >= 0) ::close(fd_);
 }
 
 bool SharedBoard::Open(const std::string& folder, int ranks) {
@@ -36,18 +46,28 @@ bool SharedBoard::Open(const std::string& folder, int ranks) {
   ranks_ = ranks;
   bytes_ = kHeaderBytes + sizeof(Ring) * ranks * ranks;
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return false;
-  const int fd =
-      ::open((folder + "/board").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return false;
-  const bool sized = ::ftruncate(fd, static_cast<off_t>(bytes_)) == 0;
+  fd_ = ::open((folder + "/board").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd_ < 0) return false;
+  const bool sized = ::ftruncate(fd_, static_cast<off_t>(bytes_)) == 0;
   void* memory = MAP_FAILED;
   if (sized) {
-    memory = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    memory =
+        ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
   }
-  ::close(fd);
   if (memory == MAP_FAILED) return false;
   memory_ = memory;
   return true;
+}
+
+// Locks of open files, which also tell ranks of one process apart.
+bool SharedBoard::Hold(int rank) {
+  struct flock lock = ByteOf(rank);
+  return ::fcntl(fd_, F_OFD_SETLK, &lock) == 0;
+}
+
+bool SharedBoard::Held(int rank) const {
+  struct flock lock = ByteOf(rank);
+  return ::fcntl(fd_, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
 void SharedBoard::Unlink() {

@@ -40,6 +40,7 @@ struct Slot {
   std::atomic<uint32_t> finalized;
   std::atomic<uint64_t> host;
   std::atomic<uint64_t> device;
+  std::atomic<uint32_t> shares;  // the device, with others that do
   // Changes whenever a peer did something this rank may wait for.
   std::atomic<uint32_t> bell;
   LogEntry log[kLogLength];
@@ -61,6 +62,10 @@ class SharedBoard {
 
   // Maps the board in `folder` (made if absent); false if that fails.
   bool Open(const std::string& folder, int ranks);
+  // Says that this rank lives, until the board goes or its process dies.
+  bool Hold(int rank);
+  // Whether another rank's hold is there.
+  bool Held(int rank) const;
   // Removes the file and the folder; the memory stays with those who map it.
   void Unlink();
 
@@ -79,6 +84,7 @@ class SharedBoard {
   std::string folder_;
   int ranks_ = 0;
   size_t bytes_ = 0;
+  int fd_ = -1;
   void* memory_ = nullptr;
 };
 
