@@ -248,7 +248,8 @@ TEST_CASE("the status says which GPU an agent serves", "[integration][gpu]") {
   CHECK(absl::StrContains(gpu.device_description(), "driver 13.1"));
   // kContextBytes of the fake.
   CHECK(absl::StrContains(gpu.device_description(), "context 524 MB"));
-  CHECK(absl::StrContains(gpu.device_description(), "MPS off (kernels of workers"));
+  CHECK(absl::StrContains(gpu.device_description(),
+                          "MPS off (kernels of workers"));
   CHECK(found.agents(2).device() == "host");
   CHECK(found.agents(2).device_description().empty());
 }
