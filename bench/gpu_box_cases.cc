@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/cuda/box_list.h"
 #include "agent/cuda/cuda_device.h"
+#include "agent/cuda/workspace.h"
 #include "bench/gpu_rig.h"
 #include "common/status_macros.h"
 #include "tests/gpu/checks.h"
@@ -17,6 +18,8 @@ namespace {
 
 using agent::cuda::BoxBatch;
 using agent::cuda::BoxList;
+using agent::cuda::BoxStage;
+using agent::cuda::Workspace;
 
 // What the lending process fills its memory with.
 constexpr uint8_t kLentValue = 0x37;
@@ -43,6 +46,20 @@ int64_t BytesOf(const std::vector<Piece>& pieces) {
   return bytes;
 }
 
+// Of some rows that lie apart: nothing was written between them.
+absl::Status CheckGaps(const HostBytes& found, const Piece& p) {
+  constexpr int64_t kSampled = 97;
+  for (int64_t row = 0; row + 1 < p.rows; row += kSampled) {
+    const int64_t end = p.dst + (row + 1) * p.dst_pitch;
+    for (int64_t at = end - p.dst_pitch + p.width; at < end; ++at) {
+      if (found[static_cast<size_t>(at)] == GpuRig::kPoison) continue;
+      return absl::DataLossError(
+          absl::StrCat("byte ", at, ", between two rows, was written"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Verify(const GpuRig& rig, const std::vector<Piece>& pieces) {
   int64_t end = 0;
   for (const Piece& p : pieces) {
@@ -50,6 +67,7 @@ absl::Status Verify(const GpuRig& rig, const std::vector<Piece>& pieces) {
   }
   SLUICE_ASSIGN_OR_RETURN(const HostBytes found, rig.Download(end));
   for (const Piece& p : pieces) {
+    SLUICE_RETURN_IF_ERROR(CheckGaps(found, p));
     for (int64_t row = 0; row < p.rows; ++row) {
       const int64_t from = p.src + row * p.src_pitch;
       const int64_t to = p.dst + row * p.dst_pitch;
@@ -64,11 +82,10 @@ absl::Status Verify(const GpuRig& rig, const std::vector<Piece>& pieces) {
   return absl::OkStatus();
 }
 
-absl::Status AddCase(GpuRig& rig, const BoxCase& made,
-                     std::vector<GpuCase>& cases) {
+absl::Status AddPieces(const GpuRig& rig, const std::vector<Piece>& pieces,
+                       BoxList& list) {
   constexpr int64_t kElement = 2;
-  BoxList list = BoxList::ForCopies();
-  for (const Piece& p : made.pieces) {
+  for (const Piece& p : pieces) {
     SLUICE_RETURN_IF_ERROR(
         list.Add({.extents = {p.rows, p.width / kElement},
                   .src = rig.source().address() + static_cast<uint64_t>(p.src),
@@ -79,19 +96,42 @@ absl::Status AddCase(GpuRig& rig, const BoxCase& made,
                   .logical_strides = {}},
                  kElement));
   }
-  SLUICE_ASSIGN_OR_RETURN(const BoxBatch batch, rig.Keep(list));
-  cases.push_back(
-      {.name = made.name,
-       .beside_read = false,
-       .goal = made.goal,
-       .bytes = 2 * BytesOf(made.pieces),
-       .launch =
-           [&rig, batch] {
-             return rig.runtime().CopyBoxes(batch, rig.max_blocks(),
-                                            rig.stream());
-           },
-       .verify = [&rig, pieces = made.pieces] { return Verify(rig, pieces); }});
   return absl::OkStatus();
+}
+
+absl::StatusOr<GpuCase> MakeCase(GpuRig& rig, const BoxCase& made) {
+  BoxList list = BoxList::ForCopies();
+  SLUICE_RETURN_IF_ERROR(AddPieces(rig, made.pieces, list));
+  SLUICE_ASSIGN_OR_RETURN(const BoxBatch batch, rig.Keep(list));
+  return GpuCase{
+      .goal = made.goal,
+      .bytes = 2 * BytesOf(made.pieces),
+      .launch =
+          [&rig, batch] {
+            return rig.runtime().CopyBoxes(batch, rig.max_blocks(),
+                                           rig.stream());
+          },
+      .verify = [&rig, pieces = made.pieces] { return Verify(rig, pieces); }};
+}
+
+// The same copies from nothing, as an agent makes a call: boxes, their list in
+// pinned memory, its copy to the device, the kernel, and the wait for it.
+absl::StatusOr<GpuCase> MakeCall(GpuRig& rig, const BoxCase& made) {
+  SLUICE_ASSIGN_OR_RETURN(
+      Workspace workspace,
+      Workspace::Create(rig.runtime(), rig.options().device, rig.max_blocks()));
+  const auto kept = std::make_shared<Workspace>(std::move(workspace));
+  return GpuCase{
+      .bytes = 2 * BytesOf(made.pieces),
+      .launch = [&rig, kept, pieces = made.pieces]() -> absl::Status {
+        // On another stream than the rig's.
+        SLUICE_RETURN_IF_ERROR(rig.runtime().Synchronize(rig.stream()));
+        std::vector<BoxStage> stages(1);
+        SLUICE_RETURN_IF_ERROR(AddPieces(rig, pieces, stages[0].copies));
+        SLUICE_RETURN_IF_ERROR(kept->Queue(stages, 0));
+        return kept->Finish().status();
+      },
+      .verify = [&rig, pieces = made.pieces] { return Verify(rig, pieces); }};
 }
 
 // Rows of `width` bytes, twice as far apart on the strided side.
@@ -151,7 +191,10 @@ BoxCase SmallTensors(const GpuRig& rig) {
   constexpr int64_t kBytes = 16 << 10;
   const int64_t count = std::min(rig.options().small_tensors,
                                  rig.options().bytes / (kBytes + 64) - 1);
-  BoxCase made{absl::StrCat("pack, ", count, " tensors of 16 KiB"), 0.5, {}};
+  BoxCase made{
+      absl::StrCat("pack, ", count, " tensors of 16 KiB, kernel alone"),
+      0.5,
+      {}};
   for (int64_t i = 0; i < count; ++i) {
     made.pieces.push_back({.src = i * (kBytes + 64),
                            .src_pitch = kBytes,
@@ -164,7 +207,7 @@ BoxCase SmallTensors(const GpuRig& rig) {
 }
 
 // Rows by the copy engines, as a strided local copy may use them.
-void AddEngineRows(GpuRig& rig, std::vector<GpuCase>& cases) {
+GpuCase MakeEngineRows(GpuRig& rig) {
   constexpr int64_t kWidth = 64 << 10;
   const int64_t rows = rig.options().bytes / 2 / kWidth;
   const std::vector<Piece> pieces = {{.src = 0,
@@ -173,57 +216,50 @@ void AddEngineRows(GpuRig& rig, std::vector<GpuCase>& cases) {
                                       .dst_pitch = kWidth,
                                       .width = kWidth,
                                       .rows = rows}};
-  cases.push_back({.name = "local copy, rows of 64 KiB by cudaMemcpy2D",
-                   .beside_read = false,
-                   .goal = 0,
-                   .bytes = 2 * kWidth * rows,
-                   .launch =
-                       [&rig, rows] {
-                         return rig.runtime().CopyRows(
-                             rig.target().data(), kWidth, rig.source().data(),
-                             2 * kWidth, kWidth, rows, rig.stream());
-                       },
-                   .verify = [&rig, pieces] { return Verify(rig, pieces); }});
+  return {.bytes = 2 * kWidth * rows,
+          .launch =
+              [&rig, rows] {
+                return rig.runtime().CopyRows(rig.target().data(), kWidth,
+                                              rig.source().data(), 2 * kWidth,
+                                              kWidth, rows, rig.stream());
+              },
+          .verify = [&rig, pieces] { return Verify(rig, pieces); }};
 }
 
 // A copy out of another process's memory.
-absl::Status AddIpcCopy(GpuRig& rig, std::vector<GpuCase>& cases) {
+absl::StatusOr<GpuCase> MakeIpcCopy(GpuRig& rig) {
   const GpuBenchOptions& options = rig.options();
-  if (options.lender_socket < 0) return absl::OkStatus();
   SLUICE_ASSIGN_OR_RETURN(
       std::shared_ptr<agent::cuda::CudaDevice> device,
       agent::cuda::CudaDevice::Open(options.runtime, options.device));
-  SLUICE_ASSIGN_OR_RETURN(
-      const agent::cuda::SharedRange range,
-      gpu_tests::BorrowFilled({.runtime = options.runtime,
-                               .device = options.device,
-                               .elements = options.bytes},
-                              options.lender_socket, kLentValue));
+  SLUICE_ASSIGN_OR_RETURN(const int socket, options.lender());
+  SLUICE_ASSIGN_OR_RETURN(const agent::cuda::SharedRange range,
+                          gpu_tests::BorrowFilled({.runtime = options.runtime,
+                                                   .device = options.device,
+                                                   .elements = options.bytes},
+                                                  socket, kLentValue));
   SLUICE_ASSIGN_OR_RETURN(const auto memory, device->AdoptRange(range));
-  cases.push_back({.name = "copy from another process",
-                   .beside_read = false,
-                   .goal = 0.9,
-                   .bytes = 2 * options.bytes,
-                   .launch =
-                       [&rig, device, memory] {
-                         return rig.runtime().Copy(
-                             rig.target().data(), memory->data(),
-                             rig.options().bytes, rig.stream());
-                       },
-                   .verify = [&rig, memory]() -> absl::Status {
-                     SLUICE_ASSIGN_OR_RETURN(const HostBytes found,
-                                             rig.Download(rig.options().bytes));
-                     if (found != HostBytes(found.size(), kLentValue)) {
-                       return absl::DataLossError("other bytes than were lent");
-                     }
-                     return absl::OkStatus();
-                   }});
-  return absl::OkStatus();
+  return GpuCase{.goal = 0.9,
+                 .bytes = 2 * options.bytes,
+                 .launch =
+                     [&rig, device, memory] {
+                       return rig.runtime().Copy(
+                           rig.target().data(), memory->data(),
+                           rig.options().bytes, rig.stream());
+                     },
+                 .verify = [&rig]() -> absl::Status {
+                   SLUICE_ASSIGN_OR_RETURN(const HostBytes found,
+                                           rig.Download(rig.options().bytes));
+                   if (found != HostBytes(found.size(), kLentValue)) {
+                     return absl::DataLossError("other bytes than were lent");
+                   }
+                   return absl::OkStatus();
+                 }};
 }
 
 }  // namespace
 
-absl::Status AddBoxCases(GpuRig& rig, std::vector<GpuCase>& cases) {
+void AddBoxCases(GpuRig& rig, std::vector<GpuCaseMaker>& cases) {
   const int64_t bytes = rig.options().bytes;
   std::vector<BoxCase> made;
   // Sixteen large boxes, each in one piece.
@@ -244,10 +280,21 @@ absl::Status AddBoxCases(GpuRig& rig, std::vector<GpuCase>& cases) {
   made.push_back(ModelPieces(rig));
   made.push_back(SmallTensors(rig));
   for (const BoxCase& one : made) {
-    SLUICE_RETURN_IF_ERROR(AddCase(rig, one, cases));
+    cases.push_back(
+        {.name = one.name, .make = [&rig, one] { return MakeCase(rig, one); }});
   }
-  AddEngineRows(rig, cases);
-  return AddIpcCopy(rig, cases);
+  BoxCase small = SmallTensors(rig);
+  cases.push_back(
+      {.name = absl::StrCat("pack, ", small.pieces.size(),
+                            " tensors of 16 KiB, with making the list"),
+       .make = [&rig, small] { return MakeCall(rig, small); }});
+  cases.push_back({.name = "local copy, rows of 64 KiB by cudaMemcpy2D",
+                   .kernel = false,
+                   .make = [&rig] { return MakeEngineRows(rig); }});
+  if (rig.options().lender == nullptr) return;
+  cases.push_back({.name = "copy from another process",
+                   .kernel = false,
+                   .make = [&rig] { return MakeIpcCopy(rig); }});
 }
 
 }  // namespace sluice::bench

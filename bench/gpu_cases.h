@@ -6,6 +6,7 @@
 // verified.
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,16 +24,26 @@ struct GpuBenchOptions {
   int64_t repeats = 5;
   // Launches between two events.
   int64_t launches = 3;
+  // Work of each case before it is measured.
+  double warm_up_seconds = 0.2;
+  // Blocks of threads for each multiprocessor: kernels are measured with each
+  // number, and goals are of the first. Eight fill it; agents take one, where
+  // --gpu-blocks does not say otherwise.
+  std::vector<int64_t> blocks = {8, 1};
   // Divides the model's widths: 1 on a GPU.
   int64_t model_divisor = 1;
   int64_t small_tensors = 10'000;
-  // Of the process that lends memory for the copy between processes; -1: left
-  // out. It lends `bytes`.
-  int lender_socket = -1;
+  // Starts a process that lends `bytes` and returns its socket, for the copy
+  // between processes; null: that is left out.
+  std::function<absl::StatusOr<int>()> lender;
 };
 
 struct GpuMeasurement {
   std::string name;
+  int64_t blocks = 0;  // for each multiprocessor; 0: copy engines
+  // DATA_LOSS - other bytes than the host computes; those of the runtime. Below
+  // nothing was measured then.
+  absl::Status status;
   std::string beside;   // what its rate is compared with
   double goal = 0;      // least ratio; 0: none
   int64_t bytes = 0;    // read plus written
@@ -41,10 +52,12 @@ struct GpuMeasurement {
   double ratio = 0;
 };
 
-// Errors: DATA_LOSS - a case gave other bytes than the host computes; those of
-// the runtime.
-absl::StatusOr<std::vector<GpuMeasurement>> RunGpuCases(
-    const GpuBenchOptions& options);
+// Calls `each` with every case as it ends; a case that fails ends no other.
+// Errors: those of the runtime - nothing can be measured, or nothing more: an
+// error that the GPU does not recover from; cases that are left were not run.
+absl::Status RunGpuCases(
+    const GpuBenchOptions& options,
+    const std::function<void(const GpuMeasurement&)>& each);
 
 }  // namespace sluice::bench
 

@@ -17,8 +17,8 @@ using agent::cuda::CudaStream;
 using agent::cuda::DeviceBuffer;
 using agent::cuda::EventKind;
 
-constexpr uint8_t kPoison = 0xa5;
-constexpr uint32_t kBlocksPerMultiprocessor = 8;
+// Of 256 threads; more find no room on a multiprocessor.
+constexpr int64_t kMostBlocks = 8;
 
 HostBytes RandomBytes(int64_t size) {
   HostBytes bytes(static_cast<size_t>(size));
@@ -37,11 +37,11 @@ double Median(std::vector<double> values) {
 
 }  // namespace
 
-GpuRig::GpuRig(const GpuBenchOptions& options, uint32_t max_blocks,
+GpuRig::GpuRig(const GpuBenchOptions& options, int64_t multiprocessors,
                CudaStream stream, CudaEvent start, CudaEvent end,
                DeviceBuffer source, DeviceBuffer target, HostBytes source_bytes)
     : options_(options),
-      max_blocks_(max_blocks),
+      multiprocessors_(multiprocessors),
       stream_(std::move(stream)),
       start_(std::move(start)),
       end_(std::move(end)),
@@ -69,10 +69,17 @@ absl::StatusOr<std::unique_ptr<GpuRig>> GpuRig::Create(
       DeviceBuffer target,
       DeviceBuffer::Create(runtime, options.device, 2 * options.bytes));
   return std::unique_ptr<GpuRig>(new GpuRig(
-      options,
-      kBlocksPerMultiprocessor * static_cast<uint32_t>(info.multiprocessors),
-      std::move(stream), std::move(start), std::move(end), std::move(source),
-      std::move(target), std::move(bytes)));
+      options, info.multiprocessors, std::move(stream), std::move(start),
+      std::move(end), std::move(source), std::move(target), std::move(bytes)));
+}
+
+uint32_t GpuRig::most_blocks() const {
+  return static_cast<uint32_t>(kMostBlocks * multiprocessors_);
+}
+
+void GpuRig::UseBlocks(int64_t for_each_multiprocessor) {
+  max_blocks_ =
+      static_cast<uint32_t>(for_each_multiprocessor * multiprocessors_);
 }
 
 absl::StatusOr<HostBytes> GpuRig::Download(int64_t bytes) const {
@@ -83,6 +90,11 @@ absl::StatusOr<HostBytes> GpuRig::Download(int64_t bytes) const {
 
 absl::Status GpuRig::Poison() const {
   return runtime().Fill(target_.data(), kPoison, target_.size(), stream());
+}
+
+absl::Status GpuRig::Works() const {
+  SLUICE_RETURN_IF_ERROR(Poison());
+  return runtime().Synchronize(stream());
 }
 
 absl::StatusOr<double> GpuRig::Time(
@@ -113,66 +125,106 @@ absl::StatusOr<const DeviceBuffer*> GpuRig::Keep(DeviceBuffer buffer) {
 
 namespace {
 
+// What a case is compared with, by GpuCase::beside_read.
+struct Beside {
+  const char* name;
+  int64_t bytes;
+  std::function<absl::Status()> launch;
+};
+
+// Rounds until the case has kept the GPU busy for long enough: clocks rise with
+// work.
+absl::Status WarmUp(const GpuRig& rig, const GpuCase& test,
+                    const Beside& beside) {
+  constexpr int kMostRounds = 1000;
+  double spent = 0;
+  for (int round = 0; round < kMostRounds; ++round) {
+    SLUICE_ASSIGN_OR_RETURN(const double reference, rig.Time(beside.launch));
+    SLUICE_ASSIGN_OR_RETURN(const double seconds, rig.Time(test.launch));
+    spent +=
+        (reference + seconds) * static_cast<double>(rig.options().launches);
+    if (spent >= rig.options().warm_up_seconds) break;
+  }
+  return absl::OkStatus();
+}
+
 // One case in turns with what it is compared with.
-absl::StatusOr<GpuMeasurement> Measure(
-    const GpuRig& rig, const GpuCase& test,
-    const std::function<absl::Status()>& beside, int64_t beside_bytes) {
-  GpuMeasurement result{.name = test.name,
-                        .beside = test.beside_read ? "read pass" : "copy",
-                        .goal = test.goal,
-                        .bytes = test.bytes};
+absl::Status Measure(const GpuRig& rig, const GpuCase& test,
+                     const Beside& beside, GpuMeasurement& result) {
   std::vector<double> rates;
   std::vector<double> besides;
   std::vector<double> ratios;
   SLUICE_RETURN_IF_ERROR(rig.Poison());
-  for (int64_t round = -1; round < rig.options().repeats; ++round) {
-    SLUICE_ASSIGN_OR_RETURN(const double reference, rig.Time(beside));
+  SLUICE_RETURN_IF_ERROR(WarmUp(rig, test, beside));
+  for (int64_t round = 0; round < rig.options().repeats; ++round) {
+    SLUICE_ASSIGN_OR_RETURN(const double reference, rig.Time(beside.launch));
     SLUICE_ASSIGN_OR_RETURN(const double seconds, rig.Time(test.launch));
-    if (round < 0) continue;  // warms up
     rates.push_back(static_cast<double>(test.bytes) / seconds / 1e9);
-    besides.push_back(static_cast<double>(beside_bytes) / reference / 1e9);
+    besides.push_back(static_cast<double>(beside.bytes) / reference / 1e9);
     ratios.push_back(rates.back() / besides.back());
   }
   // The copy beside it writes where the case does.
   SLUICE_RETURN_IF_ERROR(rig.Poison());
   SLUICE_RETURN_IF_ERROR(test.launch());
-  SLUICE_RETURN_IF_ERROR(Annotate(test.verify(), test.name));
+  SLUICE_RETURN_IF_ERROR(test.verify());
+  result.bytes = test.bytes;
   result.gb_per_s = Median(rates);
   result.beside_gb_per_s = Median(besides);
   result.ratio = Median(ratios);
-  return result;
+  return absl::OkStatus();
+}
+
+absl::Status RunCase(GpuRig& rig, const GpuCaseMaker& maker,
+                     const Beside (&besides)[2], GpuMeasurement& result) {
+  const auto& blocks = rig.options().blocks;
+  rig.UseBlocks(maker.kernel ? result.blocks : blocks.front());
+  SLUICE_ASSIGN_OR_RETURN(const GpuCase test, maker.make());
+  const Beside& beside = besides[test.beside_read ? 1 : 0];
+  result.beside = beside.name;
+  const bool first = !maker.kernel || result.blocks == blocks.front();
+  result.goal = first ? test.goal : 0;
+  return Measure(rig, test, beside, result);
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<GpuMeasurement>> RunGpuCases(
-    const GpuBenchOptions& options) {
+absl::Status RunGpuCases(
+    const GpuBenchOptions& options,
+    const std::function<void(const GpuMeasurement&)>& each) {
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<GpuRig> rig,
                           GpuRig::Create(options));
   SLUICE_ASSIGN_OR_RETURN(
       const DeviceBuffer sum,
       DeviceBuffer::Create(*options.runtime, options.device, 8));
-  const auto copy = [&] {
-    return rig->runtime().Copy(rig->target().data(), rig->source().data(),
-                               options.bytes, rig->stream());
-  };
-  const auto read = [&] {
-    return rig->runtime().ReadPass(
-        rig->source().data(), options.bytes,
-        reinterpret_cast<unsigned long long*>(sum.data()), rig->max_blocks(),
-        rig->stream());
-  };
-  std::vector<GpuCase> cases;
-  SLUICE_RETURN_IF_ERROR(AddBoxCases(*rig, cases));
-  SLUICE_RETURN_IF_ERROR(AddValueCases(*rig, cases));
-  std::vector<GpuMeasurement> results;
-  for (const GpuCase& test : cases) {
-    SLUICE_ASSIGN_OR_RETURN(results.emplace_back(),
-                            test.beside_read
-                                ? Measure(*rig, test, read, options.bytes)
-                                : Measure(*rig, test, copy, 2 * options.bytes));
+  const Beside besides[] = {
+      {"copy", 2 * options.bytes,
+       [&] {
+         return rig->runtime().Copy(rig->target().data(), rig->source().data(),
+                                    options.bytes, rig->stream());
+       }},
+      {"read pass", options.bytes, [&] {
+         return rig->runtime().ReadPass(
+             rig->source().data(), options.bytes,
+             reinterpret_cast<unsigned long long*>(sum.data()),
+             rig->most_blocks(), rig->stream());
+       }}};
+  std::vector<GpuCaseMaker> makers;
+  AddBoxCases(*rig, makers);
+  AddValueCases(*rig, makers);
+  for (const GpuCaseMaker& maker : makers) {
+    const std::vector<int64_t> once = {0};
+    for (const int64_t blocks : maker.kernel ? options.blocks : once) {
+      GpuMeasurement result;
+      result.name = maker.name;
+      result.blocks = blocks;
+      result.status = RunCase(*rig, maker, besides, result);
+      each(result);
+      if (result.status.ok()) continue;
+      SLUICE_RETURN_IF_ERROR(
+          Annotate(rig->Works(), "the GPU takes no more work"));
+    }
   }
-  return results;
+  return absl::OkStatus();
 }
 
 }  // namespace sluice::bench

@@ -1,8 +1,10 @@
 // Casts, quantisation, blends and digests.
 
-#include <cmath>
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <memory>
+#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -79,64 +81,55 @@ absl::Status VerifyElements(const GpuRig& rig, int64_t count, To before,
 }
 
 template <typename From, typename To>
-absl::Status AddCast(GpuRig& rig, const char* name, Element from, Element to,
-                     std::vector<GpuCase>& cases) {
+absl::StatusOr<GpuCase> MakeCast(GpuRig& rig, Element from, Element to) {
   const int64_t count = rig.options().bytes / 4;
   SLUICE_ASSIGN_OR_RETURN(const BoxBatch batch, WholeBox(rig, from, to, count));
-  cases.push_back({.name = name,
-                   .beside_read = false,
-                   .goal = 0.75,
-                   .bytes = count * (Size(from) + Size(to)),
-                   .launch =
-                       [&rig, batch, from, to] {
-                         return rig.runtime().CastBoxes(
-                             batch, from, to, rig.max_blocks(), rig.stream());
-                       },
-                   .verify =
-                       [&rig, count] {
-                         return VerifyElements<From, To>(
-                             rig, count, To{},
-                             agent::cuda::CastElement<From, To>{});
-                       }});
-  return absl::OkStatus();
+  return GpuCase{.goal = 0.75,
+                 .bytes = count * (Size(from) + Size(to)),
+                 .launch =
+                     [&rig, batch, from, to] {
+                       return rig.runtime().CastBoxes(
+                           batch, from, to, rig.max_blocks(), rig.stream());
+                     },
+                 .verify =
+                     [&rig, count] {
+                       return VerifyElements<From, To>(
+                           rig, count, To{},
+                           agent::cuda::CastElement<From, To>{});
+                     }};
 }
 
-absl::Status AddBlend(GpuRig& rig, std::vector<GpuCase>& cases) {
+absl::StatusOr<GpuCase> MakeBlend(GpuRig& rig) {
   const int64_t count = rig.options().bytes / 2;
   SLUICE_ASSIGN_OR_RETURN(const BoxBatch batch,
                           WholeBox(rig, Element::kBF16, Element::kBF16, count));
-  cases.push_back(
-      {.name = "blend, BF16",
-       .beside_read = false,
-       .goal = 0,
-       .bytes = count * 6,
-       .launch =
-           [&rig, batch] {
-             return rig.runtime().BlendBoxes(batch, Element::kBF16,
-                                             Element::kBF16, kEta,
-                                             rig.max_blocks(), rig.stream());
-           },
-       .verify = [&rig, count]() -> absl::Status {
-         // Once, into the poison.
-         SLUICE_ASSIGN_OR_RETURN(const HostBytes found,
-                                 rig.Download(count * 2));
-         const agent::cuda::BlendElement<BF16, BF16> blend{kEta, 1.0f - kEta};
-         const BF16 poison{0xa5a5};
-         for (int64_t i = 0; i < count; i += kSampled) {
-           const BF16 source = At<BF16>(rig.source_bytes(), i);
-           const BF16 expected = blend(source, poison);
-           const uint16_t got = At<BF16>(found, i).bits;
-           // Which NaN comes out of a sum is the processor's choice.
-           const bool both_nan =
-               (got & 0x7fff) > 0x7f80 && (expected.bits & 0x7fff) > 0x7f80;
-           if (got != expected.bits && !both_nan) return Differs(i);
-         }
-         return absl::OkStatus();
-       }});
-  return absl::OkStatus();
+  return GpuCase{
+      .bytes = count * 6,
+      .launch =
+          [&rig, batch] {
+            return rig.runtime().BlendBoxes(batch, Element::kBF16,
+                                            Element::kBF16, kEta,
+                                            rig.max_blocks(), rig.stream());
+          },
+      .verify = [&rig, count]() -> absl::Status {
+        // Once, into the poison.
+        SLUICE_ASSIGN_OR_RETURN(const HostBytes found, rig.Download(count * 2));
+        const agent::cuda::BlendElement<BF16, BF16> blend{kEta, 1.0f - kEta};
+        const BF16 poison{0xa5a5};
+        for (int64_t i = 0; i < count; i += kSampled) {
+          const BF16 source = At<BF16>(rig.source_bytes(), i);
+          const BF16 expected = blend(source, poison);
+          const uint16_t got = At<BF16>(found, i).bits;
+          // Which NaN comes out of a sum is the processor's choice.
+          const bool both_nan =
+              (got & 0x7fff) > 0x7f80 && (expected.bits & 0x7fff) > 0x7f80;
+          if (got != expected.bits && !both_nan) return Differs(i);
+        }
+        return absl::OkStatus();
+      }};
 }
 
-absl::Status AddDigest(GpuRig& rig, std::vector<GpuCase>& cases) {
+absl::StatusOr<GpuCase> MakeDigest(GpuRig& rig) {
   const int64_t bytes = rig.options().bytes;
   BoxList list = BoxList::ForDigests();
   SLUICE_RETURN_IF_ERROR(list.Add({.extents = {bytes / 2},
@@ -158,66 +151,124 @@ absl::Status AddDigest(GpuRig& rig, std::vector<GpuCase>& cases) {
     return rig.runtime().DigestBoxes(batch, slot, rig.max_blocks(),
                                      rig.stream());
   };
-  cases.push_back(
-      {.name = "digest",
-       .beside_read = true,
-       .goal = 0.8,
-       .bytes = bytes,
-       .launch = launch,
-       .verify = [&rig, kept, launch, bytes]() -> absl::Status {
-         DigestSlot found;
-         SLUICE_RETURN_IF_ERROR(
-             rig.runtime().Fill(kept->data(), 0, kept->size(), rig.stream()));
-         SLUICE_RETURN_IF_ERROR(launch());
-         SLUICE_RETURN_IF_ERROR(
-             kept->Download(&found, sizeof(found), rig.cuda_stream()));
-         const Digest expected =
-             agent::DigestRun(rig.source_bytes().data(), 0, bytes);
-         if (Digest{found.lane0, found.lane1} == expected) {
-           return absl::OkStatus();
-         }
-         return absl::DataLossError("another digest than the host's");
-       }});
-  return absl::OkStatus();
+  return GpuCase{.beside_read = true,
+                 .goal = 0.8,
+                 .bytes = bytes,
+                 .launch = launch,
+                 .verify = [&rig, kept, launch, bytes]() -> absl::Status {
+                   DigestSlot found;
+                   SLUICE_RETURN_IF_ERROR(rig.runtime().Fill(
+                       kept->data(), 0, kept->size(), rig.stream()));
+                   SLUICE_RETURN_IF_ERROR(launch());
+                   SLUICE_RETURN_IF_ERROR(kept->Download(&found, sizeof(found),
+                                                         rig.cuda_stream()));
+                   const Digest expected =
+                       agent::DigestRun(rig.source_bytes().data(), 0, bytes);
+                   if (Digest{found.lane0, found.lane1} == expected) {
+                     return absl::OkStatus();
+                   }
+                   return absl::DataLossError("another digest than the host's");
+                 }};
 }
 
 constexpr int64_t kQuantisedCols = 4096;
+constexpr int64_t kBlock = 128;
 
-// Looks at every kSampled-th code and its block's scale.
-absl::Status CheckQuantised(GpuRig& rig, int64_t codes, int64_t blocks) {
-  constexpr int64_t kCols = kQuantisedCols;
+// BF16 elements as weights are: normal, sigma 0.02. Drawn from a table.
+HostBytes Weights(int64_t count) {
+  std::mt19937_64 random(2);
+  std::normal_distribution<float> normal(0, 0.02f);
+  std::vector<BF16> table(1 << 16);
+  for (BF16& weight : table) {
+    agent::copy_internal::Cast(F32{agent::copy_internal::Bits(normal(random))},
+                               weight);
+  }
+  HostBytes bytes(static_cast<size_t>(count) * sizeof(BF16));
+  uint64_t word = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    word = i % 4 == 0 ? random() : word >> 16;
+    std::memcpy(bytes.data() + i * int64_t{sizeof(BF16)}, &table[word & 0xffff],
+                sizeof(BF16));
+  }
+  return bytes;
+}
+
+// A BF16 matrix; in the target its codes, then the scales of its blocks.
+struct Quantised {
+  float ScaleOf(const HostBytes& found, int64_t block) const {
+    return At<float>(found, codes() / int64_t{sizeof(float)} + block);
+  }
+  uint32_t BitsAt(int64_t element) const {
+    return uint32_t{At<BF16>(plain, element).bits} << 16;
+  }
+  int64_t codes() const { return rows * kQuantisedCols; }
+  int64_t blocks() const {
+    return (rows + kBlock - 1) / kBlock * (kQuantisedCols / kBlock);
+  }
+  int64_t rows = 0;
+  HostBytes plain;
+};
+
+// Computes the scale of a block anew.
+absl::Status CheckScale(const Quantised& matrix, const HostBytes& found,
+                        int64_t block) {
+  const int64_t in_row = kQuantisedCols / kBlock;
+  const int64_t first = block / in_row * kBlock;
+  uint32_t amax = 0;
+  for (int64_t row = first; row < std::min(first + kBlock, matrix.rows);
+       ++row) {
+    const int64_t start = row * kQuantisedCols + block % in_row * kBlock;
+    for (int64_t at = start; at < start + kBlock; ++at) {
+      amax = std::max(amax, agent::cuda::AmaxBits(matrix.BitsAt(at)));
+    }
+  }
+  if (matrix.ScaleOf(found, block) == agent::cuda::ScaleInv(amax)) {
+    return absl::OkStatus();
+  }
+  return absl::DataLossError(
+      absl::StrCat("the scale of block ", block, " differs"));
+}
+
+// Looks at every kSampled-th block's scale and every kSampled-th code.
+absl::Status CheckQuantised(const GpuRig& rig, const Quantised& matrix) {
   SLUICE_ASSIGN_OR_RETURN(const HostBytes found,
-                          rig.Download(codes + blocks * 4));
-  for (int64_t i = 0; i < codes; i += kSampled) {
-    const int64_t block = i / kCols / 128 * (kCols / 128) + i % kCols / 128;
-    float scale;
-    std::memcpy(&scale, found.data() + codes + block * 4, 4);
-    const uint32_t bits = uint32_t{At<BF16>(rig.source_bytes(), i).bits} << 16;
-    const float value = agent::copy_internal::AsFloat(bits) / scale;
-    const uint8_t expected = agent::cuda::EncodeE4m3(
-        std::isnan(value) ? bits : agent::copy_internal::Bits(value));
+                          rig.Download(matrix.codes() + matrix.blocks() * 4));
+  for (int64_t block = 0; block < matrix.blocks(); block += kSampled) {
+    SLUICE_RETURN_IF_ERROR(CheckScale(matrix, found, block));
+  }
+  for (int64_t i = 0; i < matrix.codes(); i += kSampled) {
+    const int64_t block =
+        i / kQuantisedCols / kBlock * (kQuantisedCols / kBlock) +
+        i % kQuantisedCols / kBlock;
+    const uint8_t expected =
+        agent::cuda::DivideE4m3(matrix.BitsAt(i), matrix.ScaleOf(found, block));
     if (found[static_cast<size_t>(i)] != expected) return Differs(i);
   }
   return absl::OkStatus();
 }
 
-// The whole source as a BF16 matrix; codes, then scales, in the target.
-absl::Status AddQuantise(GpuRig& rig, std::vector<GpuCase>& cases) {
+absl::StatusOr<GpuCase> MakeQuantise(GpuRig& rig) {
   constexpr int64_t kCols = kQuantisedCols;
-  const int64_t rows = rig.options().bytes / 2 / kCols;
-  const int64_t codes = rows * kCols;
-  const int64_t blocks = (rows + 127) / 128 * (kCols / 128);
+  const auto matrix = std::make_shared<Quantised>();
+  matrix->rows = rig.options().bytes / 2 / kCols;
+  matrix->plain = Weights(matrix->codes());
+  SLUICE_ASSIGN_OR_RETURN(
+      DeviceBuffer uploaded,
+      agent::cuda::UploadAll(rig.runtime(), rig.options().device, matrix->plain,
+                             rig.cuda_stream()));
+  const auto plain = std::make_shared<DeviceBuffer>(std::move(uploaded));
   QuantList list;
-  SLUICE_RETURN_IF_ERROR(
-      list.Add({.rows = rows,
-                .cols = kCols,
-                .plain = rig.source().address(),
-                .plain_row = kCols * 2,
-                .quantised = rig.target().address(),
-                .quantised_row = kCols,
-                .scales = rig.target().address() + static_cast<uint64_t>(codes),
-                .scale_row = kCols / 128 * 4},
-               Element::kBF16));
+  SLUICE_RETURN_IF_ERROR(list.Add(
+      {.rows = matrix->rows,
+       .cols = kCols,
+       .plain = plain->address(),
+       .plain_row = kCols * 2,
+       .quantised = rig.target().address(),
+       .quantised_row = kCols,
+       .scales =
+           rig.target().address() + static_cast<uint64_t>(matrix->codes()),
+       .scale_row = kCols / kBlock * 4},
+      Element::kBF16));
   SLUICE_ASSIGN_OR_RETURN(
       DeviceBuffer matrices,
       agent::cuda::UploadAll(rig.runtime(), rig.options().device,
@@ -226,38 +277,38 @@ absl::Status AddQuantise(GpuRig& rig, std::vector<GpuCase>& cases) {
                           rig.Keep(std::move(matrices)));
   const QuantBatch batch =
       list.Batch(reinterpret_cast<const QuantDescriptor*>(kept->data()));
-  cases.push_back(
-      {.name = "cast, BF16 to F8_E4M3 with block scales",
-       .beside_read = false,
-       .goal = 0.75,
-       .bytes = codes * 3 + blocks * 4,
-       .launch =
-           [&rig, batch] {
-             return rig.runtime().Quantise(batch, Element::kBF16,
-                                           rig.max_blocks(), rig.stream());
-           },
-       .verify = [&rig, codes,
-                  blocks] { return CheckQuantised(rig, codes, blocks); }});
-  return absl::OkStatus();
+  return GpuCase{
+      .goal = 0.75,
+      .bytes = matrix->codes() * 3 + matrix->blocks() * 4,
+      .launch =
+          [&rig, batch, plain] {
+            return rig.runtime().Quantise(batch, Element::kBF16,
+                                          rig.max_blocks(), rig.stream());
+          },
+      .verify = [&rig, matrix] { return CheckQuantised(rig, *matrix); }};
 }
 
 }  // namespace
 
-absl::Status AddValueCases(GpuRig& rig, std::vector<GpuCase>& cases) {
+void AddValueCases(GpuRig& rig, std::vector<GpuCaseMaker>& cases) {
   constexpr Element kF32 = Element::kF32;
   constexpr Element kBF16 = Element::kBF16;
   constexpr Element kF16 = Element::kF16;
-  SLUICE_RETURN_IF_ERROR(
-      (AddCast<F32, BF16>(rig, "cast, F32 to BF16", kF32, kBF16, cases)));
-  SLUICE_RETURN_IF_ERROR(
-      (AddCast<BF16, F32>(rig, "cast, BF16 to F32", kBF16, kF32, cases)));
-  SLUICE_RETURN_IF_ERROR(
-      (AddCast<F32, F16>(rig, "cast, F32 to F16", kF32, kF16, cases)));
-  SLUICE_RETURN_IF_ERROR(
-      (AddCast<BF16, F16>(rig, "cast, BF16 to F16", kBF16, kF16, cases)));
-  SLUICE_RETURN_IF_ERROR(AddQuantise(rig, cases));
-  SLUICE_RETURN_IF_ERROR(AddBlend(rig, cases));
-  return AddDigest(rig, cases);
+  const auto add = [&](const char* name, auto make) {
+    cases.push_back({.name = name, .make = std::move(make)});
+  };
+  add("cast, F32 to BF16",
+      [&rig] { return MakeCast<F32, BF16>(rig, kF32, kBF16); });
+  add("cast, BF16 to F32",
+      [&rig] { return MakeCast<BF16, F32>(rig, kBF16, kF32); });
+  add("cast, F32 to F16",
+      [&rig] { return MakeCast<F32, F16>(rig, kF32, kF16); });
+  add("cast, BF16 to F16",
+      [&rig] { return MakeCast<BF16, F16>(rig, kBF16, kF16); });
+  add("cast, BF16 to F8_E4M3 with block scales",
+      [&rig] { return MakeQuantise(rig); });
+  add("blend, BF16", [&rig] { return MakeBlend(rig); });
+  add("digest", [&rig] { return MakeDigest(rig); });
 }
 
 }  // namespace sluice::bench

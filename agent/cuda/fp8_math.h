@@ -17,6 +17,7 @@
 // and dequantised to T(F32(q) * scale_inv), T as agent/copy/cast_kernels.h
 // rounds; the F32 NaN of 0x7f is 0x7fc00000.
 
+#include <cmath>
 #include <cstdint>
 
 #include "agent/copy/cast_math.h"
@@ -25,6 +26,38 @@
 namespace sluice::agent::cuda {
 
 inline constexpr float kE4m3Max = 448.0f;
+
+// The quotients' scale of a block, prepared: dividing by the same number again
+// and again takes a reciprocal and fused multiply-adds.
+//
+// With r = 1 / scale and e = (1 - r * scale) * r, each rounded once, r + e is
+// 1 / scale to about 2^-47, so x * r + x * e, rounded once (`near` below), is
+// within one unit in the last place of x / scale. Then x - near * scale is
+// exact, and near + that * r, rounded, is x / scale as the processor's division
+// rounds it (Markstein). It is so as long as no product leaves F32's range: for
+// scales between the two below, and quotients of at least 2^-11. Smaller ones
+// may be a little off: they become 0 in any case.
+struct BlockScale {
+  float scale = 1.0f;
+  float reciprocal = 1.0f;
+  float error = 0.0f;
+  float most = 512.0f;   // 512 * scale: what is larger becomes 448 as well
+  bool divides = false;  // the scale is out of the range
+};
+
+SLUICE_HOST_DEVICE SLUICE_ALWAYS_INLINE BlockScale PrepareScale(float scale) {
+  constexpr uint32_t kLeast = (127u - 90) << 23;  // 2^-90
+  constexpr uint32_t kMost = (127u + 100) << 23;  // 2^100
+  BlockScale prepared;
+  prepared.scale = scale;
+  prepared.reciprocal = 1.0f / scale;
+  prepared.error =
+      fmaf(-prepared.reciprocal, scale, 1.0f) * prepared.reciprocal;
+  prepared.most = 512.0f * scale;
+  const uint32_t bits = copy_internal::Bits(scale);
+  prepared.divides = bits < kLeast || bits > kMost;
+  return prepared;
+}
 
 // Quantises one F32, given by its bits, that is already scaled.
 SLUICE_HOST_DEVICE SLUICE_ALWAYS_INLINE uint8_t EncodeE4m3(uint32_t bits) {
@@ -42,6 +75,31 @@ SLUICE_HOST_DEVICE SLUICE_ALWAYS_INLINE uint8_t EncodeE4m3(uint32_t bits) {
   const uint32_t finite = rest < (121u << 23) ? small : normal;
   return static_cast<uint8_t>(sign |
                               (rest > copy_internal::kInf32 ? 0x7f : finite));
+}
+
+// Quantises one F32, given by its bits, by the definition above.
+SLUICE_HOST_DEVICE SLUICE_ALWAYS_INLINE uint8_t DivideE4m3(uint32_t bits,
+                                                           float scale) {
+  const float value = copy_internal::AsFloat(bits) / scale;
+  // A quotient of a NaN is one too, but its sign is the processor's choice.
+  const bool is_nan = (bits & 0x7fffffff) > copy_internal::kInf32;
+  return EncodeE4m3(is_nan ? bits : copy_internal::Bits(value));
+}
+
+// The same without a division. Requires a scale that does not divide.
+SLUICE_HOST_DEVICE SLUICE_ALWAYS_INLINE uint8_t
+ScaleE4m3(uint32_t bits, const BlockScale& by) {
+  const uint32_t rest = bits & 0x7fffffff;
+  // Infinities and NaNs too: magnitudes order as their bits do.
+  const uint32_t most = copy_internal::Bits(by.most);
+  const float value = copy_internal::AsFloat(rest < most ? rest : most);
+  const float near = fmaf(value, by.reciprocal, value * by.error);
+  const float quotient =
+      fmaf(fmaf(-near, by.scale, value), by.reciprocal, near);
+  const uint8_t code = EncodeE4m3(copy_internal::Bits(quotient));
+  const uint32_t sign = (bits >> 24) & 0x80;
+  return static_cast<uint8_t>(sign |
+                              (rest > copy_internal::kInf32 ? 0x7f : code));
 }
 
 // Returns the bits of the F32 of the same value.

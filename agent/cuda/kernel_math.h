@@ -160,19 +160,21 @@ SLUICE_KERNEL_FUNCTION void Store(uint64_t address, const G& value) {
 
 template <typename G>
 SLUICE_KERNEL_FUNCTION void CopyTile(const BoxDescriptor& box, uint32_t first) {
+  // Read once: the compiler cannot know that no store is to the descriptor.
+  const uint32_t units = box.units;
   G values[kCopySteps];
   uint64_t to[kCopySteps];
   SLUICE_UNROLL
   for (uint32_t s = 0; s < kCopySteps; ++s) {
     const uint32_t unit = first + s * kWarpThreads;
-    if (unit >= box.units) break;
+    if (unit >= units) break;
     const UnitOffsets at = LocateUnit(box, unit);
     to[s] = box.dst + static_cast<uint64_t>(at.dst);
     values[s] = Load<G>(box.src + static_cast<uint64_t>(at.src));
   }
   SLUICE_UNROLL
   for (uint32_t s = 0; s < kCopySteps; ++s) {
-    if (first + s * kWarpThreads >= box.units) break;
+    if (first + s * kWarpThreads >= units) break;
     Store<G>(to[s], values[s]);
   }
 }
@@ -258,13 +260,14 @@ SLUICE_KERNEL_FUNCTION void ElementTile(const BoxDescriptor& box,
                                         uint32_t first, const Element& make) {
   using Source = AlignedGroup<From, kCount>;
   using Target = AlignedGroup<To, kCount>;
+  const uint32_t units = box.units;  // as in CopyTile
   Source values[kCopySteps];
   Target results[kCopySteps];
   uint64_t to[kCopySteps];
   SLUICE_UNROLL
   for (uint32_t s = 0; s < kCopySteps; ++s) {
     const uint32_t unit = first + s * kWarpThreads;
-    if (unit >= box.units) break;
+    if (unit >= units) break;
     const UnitOffsets at = LocateUnit(box, unit);
     to[s] = box.dst + static_cast<uint64_t>(at.dst);
     values[s] = Load<Source>(box.src + static_cast<uint64_t>(at.src));
@@ -272,7 +275,7 @@ SLUICE_KERNEL_FUNCTION void ElementTile(const BoxDescriptor& box,
   }
   SLUICE_UNROLL
   for (uint32_t s = 0; s < kCopySteps; ++s) {
-    if (first + s * kWarpThreads >= box.units) break;
+    if (first + s * kWarpThreads >= units) break;
     SLUICE_UNROLL
     for (int i = 0; i < kCount; ++i) {
       results[s].element[i] = make(values[s].element[i], results[s].element[i]);
@@ -332,11 +335,13 @@ struct DigestSums {
   }
 };
 
-SLUICE_KERNEL_FUNCTION void AddWord(const digest_internal::KeyTable& keys,
-                                    uint32_t index, uint32_t word,
-                                    DigestSums& sums) {
-  sums.pending0 += uint64_t{word} * keys.lane[0][index];
-  sums.pending1 += uint64_t{word} * keys.lane[1][index];
+// kCount keys of a lane in one access. A unit of several words lies at a
+// multiple of its size, in the tensor too, and so do its keys in the table.
+template <int kCount>
+SLUICE_KERNEL_FUNCTION AlignedGroup<uint32_t, kCount> KeysAt(
+    const digest_internal::KeyTable& keys, int lane, uint32_t index) {
+  return *reinterpret_cast<const AlignedGroup<uint32_t, kCount>*>(
+      &keys.lane[lane][index]);
 }
 
 // A unit of T: whole words, or a part of one, which is shifted to its place.
@@ -363,10 +368,13 @@ SLUICE_KERNEL_FUNCTION void DigestTile(const BoxDescriptor& box, uint32_t first,
     const auto index =
         static_cast<uint32_t>(word % digest_internal::kBlockWords);
     const auto shift = static_cast<uint32_t>(8 * (offset[s] % 4));
+    const auto keys0 = KeysAt<kCount>(keys, 0, index);
+    const auto keys1 = KeysAt<kCount>(keys, 1, index);
     SLUICE_UNROLL
     for (int i = 0; i < kCount; ++i) {
-      AddWord(keys, index + static_cast<uint32_t>(i),
-              uint32_t{values[s].element[i]} << shift, sums);
+      const uint32_t part = uint32_t{values[s].element[i]} << shift;
+      sums.pending0 += uint64_t{part} * keys0.element[i];
+      sums.pending1 += uint64_t{part} * keys1.element[i];
     }
   }
 }

@@ -98,12 +98,12 @@ __global__ void __launch_bounds__(kBlockThreads)
     QuantiseKernel(QuantBatch batch) {
   for (uint32_t b = blockIdx.x; b < batch.blocks; b += gridDim.x) {
     const QuantBlock block = LocateBlock(batch, b, sizeof(Plain));
-    const float scale =
-        ScaleInv(BlockMax(BlockAmax<Plain>(block, threadIdx.x)));
+    BlockQuantiser<Plain> quantiser;
+    const float scale = ScaleInv(BlockMax(quantiser.Amax(block, threadIdx.x)));
     if (threadIdx.x == 0) {
       Store(block.scale, Group<float, 1, alignof(float)>{{scale}});
     }
-    QuantiseBlock<Plain>(block, scale, threadIdx.x);
+    quantiser.Encode(block, scale, threadIdx.x);
   }
 }
 

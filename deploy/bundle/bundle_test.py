@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -83,6 +84,18 @@ class BundleTest(unittest.TestCase):
                 continue
             self.assertIn(str(self.bundle), line)
 
+    def test_it_says_which_c_library_it_needs(self):
+        needed = (self.bundle / "lib/glibc_needed").read_text().strip()
+        self.assertRegex(needed, r"^2\.[0-9]+$")
+        self.assertIn(f"glibc {needed} ", (self.bundle / "README").read_text())
+        newest = max(
+            int(minor)
+            for path in (self.bundle / "bin/sluice",
+                         *(self.bundle / "lib").glob("*.so*"))
+            for minor in re.findall(rb"GLIBC_2\.([0-9]+)\b", path.read_bytes())
+        )
+        self.assertEqual(needed, f"2.{newest}")
+
     def test_without_a_gpu_the_gpu_programs_say_so_in_one_line(self):
         for path in pathlib.Path("/dev").glob("nvidia[0-9]*"):
             self.skipTest(f"there is a GPU: {path}")
@@ -90,6 +103,8 @@ class BundleTest(unittest.TestCase):
             said = self.run_alone(name, status=2)
             self.assertEqual(len(said.splitlines()), 1, said)
             self.assertIn("no GPU", said)
+        said = self.run_alone("tests/gpu/run", "--json=/tmp/none", status=2)
+        self.assertEqual(len(said.splitlines()), 1, said)
 
     def test_a_cluster_of_two_agents_comes_up(self):
         state = self.folder / "state"

@@ -108,6 +108,118 @@ TEST_CASE("an F32 becomes the nearest e4m3 code", "[cuda]") {
   }
 }
 
+// E4M3(x / scale) by the processor's division.
+uint8_t ByDivision(uint32_t x, float scale) {
+  const uint32_t quotient = ToBits(FromBits(x) / scale);
+  const bool is_nan = (x & 0x7fffffff) > 0x7f800000;
+  return EncodeE4m3(is_nan ? x : quotient);
+}
+
+// ScaleE4m3, or what is done where it may not be called.
+uint8_t ByScale(uint32_t x, const BlockScale& by) {
+  return by.divides ? DivideE4m3(x, by.scale) : ScaleE4m3(x, by);
+}
+
+// How many of `xs` become another code than by division; the last one that did.
+template <typename Xs>
+int Wrong(const Xs& xs, float scale, uint32_t& last) {
+  const BlockScale by = PrepareScale(scale);
+  int wrong = 0;
+  for (const uint32_t x : xs) {
+    if (ByScale(x, by) == ByDivision(x, scale)) continue;
+    last = x;
+    ++wrong;
+  }
+  return wrong;
+}
+
+// All scales that blocks can have: 2^-126 to F32's largest / 448.
+float RandomScale(Random& random) {
+  const uint64_t word = random();
+  const auto exponent = static_cast<uint32_t>(1 + (word >> 32) % 246);
+  const float scale = FromBits(exponent << 23 | (word & 0x7fffff));
+  return std::min(scale, std::numeric_limits<float>::max() / 448.0f);
+}
+
+TEST_CASE("without a division elements get the same codes", "[cuda]") {
+  Random random(Catch::rngSeed() + 4);
+  constexpr int kElements = 256;
+  std::vector<uint32_t> xs(kElements);
+  uint32_t last = 0;
+  for (int round = 0; round < 100'000; ++round) {
+    const float scale = RandomScale(random);
+    const int exponent = static_cast<int>(ToBits(scale) >> 23);
+    for (uint32_t& x : xs) {
+      const uint64_t word = random();
+      x = static_cast<uint32_t>(word);
+      if (round % 4 == 0) continue;  // any bits
+      // Quotients of about 2^-12 to 2^12; every other a BF16.
+      const int near = exponent - 12 + static_cast<int>((word >> 32) % 25);
+      x = (x & 0x807fffff) | static_cast<uint32_t>(std::clamp(near, 0, 254))
+                                 << 23;
+      if ((word >> 63) != 0) x &= 0xffff0000;
+    }
+    CAPTURE(scale, last);
+    REQUIRE(Wrong(xs, scale, last) == 0);
+  }
+}
+
+// Where rounding turns: products of a scale and what lies between two codes.
+TEST_CASE("without a division codes turn where they should", "[cuda]") {
+  Random random(Catch::rngSeed() + 5);
+  std::vector<uint32_t> xs;
+  uint32_t last = 0;
+  for (int round = 0; round < 10'000; ++round) {
+    const float scale = RandomScale(random);
+    xs.clear();
+    for (int code = 0; code < 0x7f; ++code) {
+      const double above =
+          code == 0x7e ? 480 : Decoded(static_cast<uint8_t>(code + 1));
+      const double middle = (Decoded(static_cast<uint8_t>(code)) + above) / 2;
+      const uint32_t x =
+          ToBits(static_cast<float>(middle * static_cast<double>(scale)));
+      for (uint32_t apart = 0; apart < 7; ++apart) {
+        if (x + apart >= 3) xs.push_back(x + apart - 3);
+      }
+    }
+    CAPTURE(scale, last);
+    REQUIRE(Wrong(xs, scale, last) == 0);
+  }
+}
+
+TEST_CASE("without a division the extremes get the same codes", "[cuda]") {
+  std::vector<uint32_t> xs;
+  // All exponents with mantissas at their ends: zeros, denormals, infinities
+  // and NaNs among them.
+  for (uint32_t top = 0; top < 512; ++top) {
+    for (const uint32_t mantissa :
+         {0u, 1u, 2u, 0x3fffffu, 0x400000u, 0x400001u, 0x7ffffeu, 0x7fffffu}) {
+      xs.push_back(top << 23 | mantissa);
+    }
+  }
+  uint32_t last = 0;
+  bool seen[2] = {};
+  for (uint32_t exponent = 1; exponent <= 246; ++exponent) {
+    for (const uint32_t mantissa :
+         {0u, 1u, 0x124924u, 0x3fffffu, 0x400000u, 0x7ffffeu, 0x7fffffu}) {
+      const float scale = FromBits(exponent << 23 | mantissa);
+      seen[PrepareScale(scale).divides] = true;
+      CAPTURE(scale, last);
+      REQUIRE(Wrong(xs, scale, last) == 0);
+    }
+  }
+  CHECK(seen[0]);
+  CHECK(seen[1]);
+  // Every BF16 and some scales that amax gives.
+  xs.clear();
+  for (uint32_t top = 0; top < 65536; ++top) xs.push_back(top << 16);
+  for (uint32_t amax = 1; amax < 0x7f800000; amax += 12345678) {
+    const float scale = ScaleInv(amax);
+    CAPTURE(scale, last);
+    REQUIRE(Wrong(xs, scale, last) == 0);
+  }
+}
+
 struct Matrix {
   int64_t rows = 0;
   int64_t cols = 0;
@@ -124,6 +236,12 @@ Matrix RandomMatrix(Random& random) {
   m.cols = 1 + static_cast<int64_t>(random() % 200);
   m.block_rows = 1 + static_cast<int64_t>(random() % 32);
   m.block_cols = 1 + static_cast<int64_t>(random() % 64);
+  if (random() % 8 == 0) {
+    // About what a thread keeps in registers, and more.
+    m.rows = m.block_rows = 128 + static_cast<int64_t>(random() % 2);
+    m.cols = 300;
+    m.block_cols = 128;
+  }
   if (grouped) {
     m.cols = (m.cols + 7) / 8 * 8;
     m.block_cols = (m.block_cols + 7) / 8 * 8;
@@ -131,7 +249,11 @@ Matrix RandomMatrix(Random& random) {
   m.row_elements = m.cols + (grouped ? 8 : static_cast<int64_t>(random() % 5));
   m.plain.resize(static_cast<size_t>(m.rows * m.row_elements));
   std::normal_distribution<float> weights(0, 0.05f);
-  const float size = std::ldexp(1.0f, static_cast<int>(random() % 40) - 20);
+  // Of some the scales are out of the range without divisions.
+  constexpr int kExtremes[] = {-122, -100, 110};
+  const int exponent = random() % 4 == 0 ? kExtremes[random() % 3]
+                                         : static_cast<int>(random() % 40) - 20;
+  const float size = std::ldexp(1.0f, exponent);
   for (float& value : m.plain) {
     value = weights(random) * size;
     const uint64_t kind = random() % 400;

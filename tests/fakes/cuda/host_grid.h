@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <vector>
 
 #include "agent/copy/cast_math.h"
 #include "agent/copy/digest_keys.h"
@@ -97,14 +98,15 @@ inline void HostQuantise(const QuantBatch& batch, Element plain) {
     using Plain = decltype(element);
     for (uint32_t b = 0; b < batch.blocks; ++b) {
       const QuantBlock block = LocateBlock(batch, b, sizeof(Plain));
+      std::vector<BlockQuantiser<Plain>> threads(kBlockThreads);
       uint32_t amax = 0;
       for (uint32_t t = 0; t < kBlockThreads; ++t) {
-        amax = std::max(amax, BlockAmax<Plain>(block, t));
+        amax = std::max(amax, threads[t].Amax(block, t));
       }
       const float scale = ScaleInv(amax);
       Store(block.scale, Group<float, 1, alignof(float)>{{scale}});
       for (uint32_t t = 0; t < kBlockThreads; ++t) {
-        QuantiseBlock<Plain>(block, scale, t);
+        threads[t].Encode(block, scale, t);
       }
     }
   });
