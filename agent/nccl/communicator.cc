@@ -326,15 +326,16 @@ void Communicator::Close(bool graceful, absl::Duration grace,
   (void)device_.Use();
   const NcclComm comm = AwaitCalls(grace);
   if (comm != nullptr) {
+    const auto destroyed = [&] {
+      // A call that its grace did not suffice for is still inside.
+      if (!inside_mutex_.TryLock()) return false;
+      const bool finalized = Finalized(comm, finalize_timeout);
+      if (finalized) library_->api().CommDestroy(comm);
+      inside_mutex_.Unlock();
+      return finalized;
+    };
     // Results do not matter any more: the handle is gone either way.
-    // A call that its grace did not suffice for is still inside.
-    const bool alone = graceful && inside_mutex_.TryLock();
-    if (alone && Finalized(comm, finalize_timeout)) {
-      library_->api().CommDestroy(comm);
-    } else {
-      library_->api().CommAbort(comm);
-    }
-    if (alone) inside_mutex_.Unlock();
+    if (!graceful || !destroyed()) library_->api().CommAbort(comm);
   }
   std::shared_ptr<GroupControl> control;
   {
