@@ -1,5 +1,6 @@
 #include "agent/nccl/communicator.h"
 
+#include <cstddef>
 #include <thread>
 #include <utility>
 
@@ -21,6 +22,38 @@ constexpr absl::Duration kPause = absl::Milliseconds(1);
 // allowed does not.
 bool IsSymptom(const absl::Status& error) {
   return absl::IsUnavailable(error) || absl::IsInternal(error);
+}
+
+// One group call: a sum that every member is in, which a group of one has, too,
+// and then a byte of each kind to come. NCCL connects what a call needs when it
+// is made first, which is slow and may hang.
+NcclResult IssueWarmUp(Communicator::Use use, int members, int self,
+                       const NcclApi& nccl, NcclComm comm, NcclStream& stream) {
+  constexpr int kHalf = NcclStream::kScratchBytes / 2;
+  auto* const from = static_cast<std::byte*>(stream.scratch());
+  std::byte* const to = from + kHalf;
+  const NcclDataType byte = NcclDataType::kUint8;
+  NcclResult error = NcclResult::kSuccess;
+  const auto note = [&error](NcclResult result) {
+    if (result != NcclResult::kInProgress && error == NcclResult::kSuccess) {
+      error = result;
+    }
+  };
+  note(nccl.GroupStart());
+  note(nccl.AllReduce(to, to, 1, NcclDataType::kInt32, NcclRedOp::kSum, comm,
+                      stream.handle()));
+  if (use == Communicator::Use::kMessages) {
+    for (int m = 0; m < members; ++m) {
+      if (m == self) continue;
+      note(nccl.Send(from, 1, byte, m, comm, stream.handle()));
+      note(nccl.Recv(to + m % kHalf, 1, byte, m, comm, stream.handle()));
+    }
+  } else if (members <= kHalf) {  // more find no room
+    note(nccl.ReduceScatter(from, to, 1, byte, NcclRedOp::kSum, comm,
+                            stream.handle()));
+  }
+  const NcclResult ended = nccl.GroupEnd();
+  return error == NcclResult::kSuccess ? ended : error;
 }
 
 }  // namespace
@@ -107,12 +140,11 @@ absl::Status Communicator::Init(const NcclUniqueId& id, NcclConfig config,
   return AwaitAccepted(deadline);
 }
 
-absl::Status Communicator::WarmUp(absl::Time deadline) {
+absl::Status Communicator::WarmUp(Use use, absl::Time deadline) {
   return Run(
-      [](const NcclApi& nccl, NcclComm comm, NcclStream& stream) {
-        return nccl.AllReduce(stream.scratch(), stream.scratch(), 1,
-                              NcclDataType::kInt32, NcclRedOp::kSum, comm,
-                              stream.handle());
+      [&](const NcclApi& nccl, NcclComm comm, NcclStream& stream) {
+        return IssueWarmUp(use, static_cast<int>(members_.peers.size()),
+                           members_.self, nccl, comm, stream);
       },
       deadline);
 }
@@ -294,15 +326,16 @@ void Communicator::Close(bool graceful, absl::Duration grace,
   (void)device_.Use();
   const NcclComm comm = AwaitCalls(grace);
   if (comm != nullptr) {
+    const auto destroyed = [&] {
+      // A call that its grace did not suffice for is still inside.
+      if (!inside_mutex_.TryLock()) return false;
+      const bool finalized = Finalized(comm, finalize_timeout);
+      if (finalized) library_->api().CommDestroy(comm);
+      inside_mutex_.Unlock();
+      return finalized;
+    };
     // Results do not matter any more: the handle is gone either way.
-    // A call that its grace did not suffice for is still inside.
-    const bool alone = graceful && inside_mutex_.TryLock();
-    if (alone && Finalized(comm, finalize_timeout)) {
-      library_->api().CommDestroy(comm);
-    } else {
-      library_->api().CommAbort(comm);
-    }
-    if (alone) inside_mutex_.Unlock();
+    if (!graceful || !destroyed()) library_->api().CommAbort(comm);
   }
   std::shared_ptr<GroupControl> control;
   {

@@ -38,6 +38,8 @@ namespace sluice::agent {
 class Communicator {
  public:
   enum class State { kConnecting, kReady, kEnding, kEnded };
+  // What it is for: what its first real call is to find connected.
+  enum class Use { kReductions, kMessages };
 
   Communicator(CollectiveMembers members,
                std::shared_ptr<const NcclLibrary> library, NcclDevice& device,
@@ -103,8 +105,9 @@ class Communicator {
   // Makes NCCL's communicator and waits for it.
   absl::Status Init(const NcclUniqueId& id, NcclConfig config,
                     absl::Time deadline);
-  // Runs a small collective, so that the first real one finds connections.
-  absl::Status WarmUp(absl::Time deadline);
+  // Runs small calls of the kinds to come, so that the first real one finds
+  // connections, and that making them counts among the making.
+  absl::Status WarmUp(Use use, absl::Time deadline);
   // False when it ends already.
   bool SetReady();
   // Asks for the asynchronous error. Returns why it is to be ended now: an

@@ -143,7 +143,8 @@ absl::StatusOr<Communicators::Shared> Communicators::Find(uint64_t id) {
 }
 
 absl::Status Communicators::Connect(const Shared& communicator,
-                                    absl::Duration timeout) {
+                                    absl::Duration timeout,
+                                    Communicator::Use use) {
   if (!communicator->Claim()) {
     // Another thread makes it, under its own deadline.
     return communicator->Await(
@@ -152,7 +153,7 @@ absl::Status Communicators::Connect(const Shared& communicator,
   }
   const absl::Duration allowed = std::min(timeout, options_.connect_timeout);
   const absl::Status connected =
-      ConnectMembers(communicator, deps_.clock.Now() + allowed);
+      ConnectMembers(communicator, use, deps_.clock.Now() + allowed);
   if (connected.ok()) {
     LogInfo("NCCL communicator made",
             {{"group", communicator->members().name},
@@ -171,6 +172,7 @@ absl::Status Communicators::Connect(const Shared& communicator,
 // 4. Make NCCL's communicator and run something small on it.
 // 5. Exchange that all have.
 absl::Status Communicators::ConnectMembers(const Shared& communicator,
+                                           Communicator::Use use,
                                            absl::Time deadline) {
   const std::weak_ptr<Communicator> weak = communicator;
   {
@@ -195,7 +197,7 @@ absl::Status Communicators::ConnectMembers(const Shared& communicator,
   config.blocking = 0;
   if (options_.max_sms > 0) config.max_ctas = options_.max_sms;
   SLUICE_RETURN_IF_ERROR(communicator->Init(id, config, deadline));
-  SLUICE_RETURN_IF_ERROR(communicator->WarmUp(deadline));
+  SLUICE_RETURN_IF_ERROR(communicator->WarmUp(use, deadline));
   SLUICE_RETURN_IF_ERROR(
       ExchangeWithMembers(communicator, "warm", deadline).status());
   if (!communicator->SetReady()) return communicator->status();

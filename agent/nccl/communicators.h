@@ -97,10 +97,12 @@ class Communicators {
   // allow; it is already where it was used before. Waits for that: to be called
   // on a thread of the group's own, so that groups made in opposite orders
   // never wait for each other. When it fails on one member, it fails on all.
+  // `use` is the same on all members.
   // Errors: FAILED_PRECONDITION - see CheckCards. DEADLINE_EXCEEDED - who did
   // not come. Why it was ended. What NCCL says.
   absl::Status Connect(const Shared& communicator,
-                       absl::Duration timeout = absl::InfiniteDuration());
+                       absl::Duration timeout = absl::InfiniteDuration(),
+                       Communicator::Use use = Communicator::Use::kReductions);
 
   // Lets go of a group that all members let go of, nothing being under way;
   // aborts it when they do not within finalize_timeout. Returns at once; the
@@ -137,7 +139,8 @@ class Communicators {
 
   Communicators(CommunicatorDeps deps, CommunicatorOptions options);
 
-  absl::Status ConnectMembers(const Shared& communicator, absl::Time deadline);
+  absl::Status ConnectMembers(const Shared& communicator, Communicator::Use use,
+                              absl::Time deadline);
   // Whether NCCL takes the members, by the cards of all.
   absl::Status CompareCards(const Shared& communicator, absl::Time deadline);
   // Member 0's unique id.

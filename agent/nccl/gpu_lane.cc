@@ -192,7 +192,9 @@ absl::Status GpuLane::Broken() const {
 }
 
 absl::Status GpuLane::Carry() {
-  SLUICE_RETURN_IF_ERROR(deps_.communicators.Connect(deps_.communicator));
+  SLUICE_RETURN_IF_ERROR(
+      deps_.communicators.Connect(deps_.communicator, absl::InfiniteDuration(),
+                                  Communicator::Use::kMessages));
   SLUICE_RETURN_IF_ERROR(AwaitBegin());
   // Members start when the operations before it let them. Nobody waits for this
   // one before all are there.

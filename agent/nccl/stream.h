@@ -18,7 +18,7 @@ namespace sluice::agent {
 // An ordered queue of work on a device. Used by one thread at a time.
 class NcclStream {
  public:
-  static constexpr size_t kScratchBytes = 256;
+  static constexpr size_t kScratchBytes = 4096;
 
   // Waits for the work: what can hang has been aborted before.
   virtual ~NcclStream() = default;

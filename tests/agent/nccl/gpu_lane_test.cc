@@ -161,6 +161,16 @@ TEST_CASE("a small operation goes between the segments of a long one",
   large.AwaitOver();
 }
 
+TEST_CASE("the first message finds its connection", "[nccl]") {
+  Rig rig(2);
+  rig.communicators.SetFaults("late_connect");
+  Operation operation(rig, 1, {0, 1}, 1);
+  for (const int m : {0, 1}) operation.Begin(m);
+  operation.Post(0, 1);
+  operation.CheckMoved();
+  operation.AwaitOver();
+}
+
 TEST_CASE("what lies ready is cut into segments", "[nccl]") {
   Rig rig(2);
   Operation operation(rig, 1, {0, 1}, 8, 2 * kBytes);

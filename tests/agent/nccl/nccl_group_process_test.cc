@@ -100,6 +100,17 @@ TEST_CASE("what goes wrong on one member ends the call on all",
   CheckVerifies(cluster, "g", 3);
 }
 
+TEST_CASE("the first reduce-scatter finds its connections", "[nccl][process]") {
+  MemberLimits limits;
+  limits.call_ms = 5'000;
+  MemberCluster cluster(3, limits);
+  cluster.SetFaults("late_connect");
+  cluster.Start();
+  cluster.OpenAll("g");
+  cluster.SendAll("one g reduce-scatter F32 100 7 words");
+  CheckAll(cluster.AwaitAll("one g"), "OK");
+}
+
 TEST_CASE("a call that is held up ends when it goes on", "[nccl][process]") {
   MemberCluster cluster(2);
   cluster.SetFaults("op_hold@1:2");

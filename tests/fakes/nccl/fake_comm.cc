@@ -197,6 +197,16 @@ NcclResult ncclComm::Join() {
   return distinct ? NcclResult::kSuccess : NcclResult::kInvalidUsage;
 }
 
+bool ncclComm::Connect(const std::vector<Op>& ops) {
+  bool all = true;
+  for (const Op& op : ops) {
+    const bool message = op.kind == Kind::kSend || op.kind == Kind::kRecv;
+    if (message && op.root == rank) continue;
+    all &= !connected_.insert({op.kind, message ? op.root : 0}).second;
+  }
+  return all;
+}
+
 NcclResult ncclComm::Launch(const std::shared_ptr<std::vector<Op>>& ops) {
   if (stopped) return NcclResult::kInternalError;
   const int number = ++launches_;
@@ -226,6 +236,10 @@ NcclResult ncclComm::Launch(const std::shared_ptr<std::vector<Op>>& ops) {
           comm.Hang();
         }
         if (set("op_hang")) comm.Hang();
+        const bool first = call->number == 1;
+        if (!comm.Connect(*call->ops) && !first && set("late_connect")) {
+          comm.Hang();
+        }
         comm.RunGroup(*call->ops);
         --comm.running;
       },

@@ -11,8 +11,10 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "agent/nccl/nccl_api.h"
@@ -96,6 +98,8 @@ struct ncclComm {
 
   // Runs a group call; on a stream's thread. Returns early when aborted.
   void RunGroup(const std::vector<sluice::fake_nccl::Op>& ops);
+  // What this needs is connected from now on; false where it was not before.
+  bool Connect(const std::vector<sluice::fake_nccl::Op>& ops);
 
   // Waits until `stopped`.
   void Hang();
@@ -132,6 +136,7 @@ struct ncclComm {
   sluice::fake_nccl::SharedBoard board_;
   std::atomic<bool> holds_ = false;  // the board is open, this rank is there
   uint64_t collectives_ = 0;
+  std::set<std::pair<sluice::fake_nccl::Kind, int>> connected_;
   int launches_ = 0;
 
   std::mutex mutex_;

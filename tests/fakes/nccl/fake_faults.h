@@ -14,6 +14,8 @@
 //   op_hang         the call never ends      op_fail        it is refused
 //   op_hold         the call waits while the file says so
 //   op_error        the communicator gets an asynchronous error; the call hangs
+//   late_connect    a call hangs that needs connections which the first one did
+//                   not: those of a kind of collective, or with a peer
 //   gone_internal   that a rank is gone shows as an internal error, as where a
 //                   thread of NCCL's own met it
 //   finalize_hang   never becomes quiescent
