@@ -13,7 +13,8 @@ namespace {
 
 // Communicators kept for operations to come: more than a coordinator keeps in
 // mind (coordinator/core/message_groups.cc), so that what is let go of here is
-// nothing that it names again. Few: each has memory of the GPU, up to 2 GB.
+// nothing that it names again. Few: each takes memory of the GPU
+// (docs/nccl.md).
 constexpr size_t kMaxKept = 4;
 
 // An operation's end of a lane.
