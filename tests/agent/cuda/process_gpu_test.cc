@@ -8,6 +8,7 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -98,9 +99,30 @@ TEST_CASE("What is written behind a slow kernel is right only behind its event",
   CHECK(HandOver(/*wait=*/false) == '!');
 }
 
+// A driver answers only threads that have a context; what maps an allocation
+// the first time gets one by that.
+TEST_CASE("What is mapped already is adopted by any thread", "[process_gpu]") {
+  Process other([](const Message& m) {
+    ProcessGpuRuntime runtime;
+    auto device = CudaDevice::Open(&runtime, 0);
+    if (!device.ok()) return 'x';
+    const auto first = (*device)->AdoptRange(m.range);
+    absl::Status second;
+    std::thread([&] {
+      second = (*device)->AdoptRange(m.range).status();
+    }).join();
+    return first.ok() && second.ok() ? '=' : '!';
+  });
+  ProcessGpuRuntime runtime;
+  auto device = std::move(CudaDevice::Open(&runtime, 0)).value();
+  auto memory = std::move(device->AllocateArena(kBytes, "arena")).value();
+  CHECK(other.Ask({memory->Share().value(), {}}) == '=');
+}
+
 TEST_CASE("Handles of this process, of freed memory and of none are refused",
           "[process_gpu]") {
   ProcessGpuRuntime runtime;
+  REQUIRE_OK(runtime.Use(0));
   void* memory = runtime.Allocate(kBytes).value();
   const IpcHandle handle = runtime.ExportMemory(memory).value();
   CHECK_FALSE(runtime.ImportMemory(handle).ok());
