@@ -118,15 +118,20 @@ void Device::Run(const agent::PrepareExecution& order) {
   if (d_.world.random.OneIn(500)) {
     answer = absl::ResourceExhaustedError("simulated: no staging memory");
   }
-  d_.process.After(d_.world.random.Between(absl::ZeroDuration(), kLongestStep),
-                   [this, id, answer] {
-                     Execution* execution = Find(id);
-                     if (execution == nullptr) return;
-                     execution->prepared = answer.ok();
-                     if (!answer.ok()) executions_.erase(id);
-                     d_.world.At(Moment::kPrepared, d_.process.name());
-                     d_.post(agent::ExecutionPreparedEvent{id, answer});
-                   });
+  // Now and then memory has to be handed over first.
+  const absl::Duration longest =
+      d_.world.random.OneIn(100) ? kLongestHandOver : kLongestStep;
+  d_.process.After(d_.world.random.Between(absl::ZeroDuration(), longest),
+                   [this, id, answer] { AnswerPrepared(id, answer); });
+}
+
+void Device::AnswerPrepared(OperationId id, const absl::Status& answer) {
+  Execution* execution = Find(id);
+  if (execution == nullptr || execution->prepared) return;
+  execution->prepared = answer.ok();
+  if (!answer.ok()) executions_.erase(id);
+  d_.world.At(Moment::kPrepared, d_.process.name());
+  d_.post(agent::ExecutionPreparedEvent{id, answer});
 }
 
 void Device::Run(const agent::StartExecution& order) {
@@ -144,6 +149,9 @@ void Device::Run(const agent::StartExecution& order) {
 void Device::Run(const agent::AbortExecution& order) {
   Execution* execution = Find(order.operation);
   if (execution == nullptr || execution->ended) return;
+  // What waits does so no longer; the core, which hears that it is prepared,
+  // asks again.
+  if (!execution->prepared) return AnswerPrepared(order.operation, {});
   execution->stop = order.reason;
   // What runs ends soon, not at once.
   if (!execution->started) WorkLater(order.operation);

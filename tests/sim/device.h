@@ -103,10 +103,13 @@ class Device {
   };
   // Of an answer, or of some bytes.
   static constexpr absl::Duration kLongestStep = absl::Milliseconds(3);
+  static constexpr absl::Duration kLongestHandOver = absl::Seconds(2);
 
   enum class Progress { kMoved, kBlocked, kFailed };
 
   Execution* Find(OperationId id);
+  // Tells the core, unless it was told before.
+  void AnswerPrepared(OperationId id, const absl::Status& answer);
   void Work(OperationId id);
   void WorkLater(OperationId id);
   void End(OperationId id, Execution& execution, absl::Status status,
