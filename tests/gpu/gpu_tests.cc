@@ -160,7 +160,8 @@ absl::StatusOr<std::vector<Task>> Chosen(const Options& options,
 }
 
 Row RunTask(const Task& task) {
-  Row row{.name = task.name};
+  Row row;
+  row.name = task.name;
   if (task.nccl) {
     // Agents look for it in the same way.
     const auto nccl =

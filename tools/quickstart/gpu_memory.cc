@@ -2,6 +2,9 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/status_macros.h"
 
 namespace sluice::quickstart {
@@ -18,6 +21,24 @@ using agent::cuda::SharedRange;
 
 std::string ToBytes(const IpcHandle& handle) {
   return std::string(handle.begin(), handle.end());
+}
+
+// An event of an agent that has died is never reached.
+constexpr absl::Duration kPatience = absl::Seconds(30);
+constexpr absl::Duration kPause = absl::Microseconds(200);
+
+absl::Status AwaitHandOver(CudaMemory& memory) {
+  const absl::Time limit = absl::Now() + kPatience;
+  while (true) {
+    SLUICE_ASSIGN_OR_RETURN(const bool there, memory.IsHandedOver());
+    if (there) return absl::OkStatus();
+    if (absl::Now() > limit) {
+      return absl::DeadlineExceededError(absl::StrCat(
+          "the agent's GPU has not ended in ", absl::FormatDuration(kPatience),
+          " what it wrote to the version that was pinned"));
+    }
+    absl::SleepFor(kPause);
+  }
 }
 
 }  // namespace
@@ -66,7 +87,7 @@ absl::StatusOr<std::vector<std::byte>> ReadGpu(CudaRuntime& runtime, int device,
   SLUICE_RETURN_IF_ERROR(runtime.Use(device));
   SLUICE_ASSIGN_OR_RETURN(const CudaStream stream,
                           CudaStream::Create(runtime, device));
-  SLUICE_RETURN_IF_ERROR(memory->BeforeUse(stream));
+  SLUICE_RETURN_IF_ERROR(AwaitHandOver(*memory));
   std::vector<std::byte> out(static_cast<size_t>(held.size_bytes));
   SLUICE_RETURN_IF_ERROR(
       runtime.Copy(out.data(), memory->data(), held.size_bytes, stream.get()));
