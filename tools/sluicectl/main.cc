@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "common/logging.h"
@@ -41,6 +42,16 @@ void DefineGlobals(CLI::App& app, sluice::ctl::Globals& globals) {
       ->check(CLI::PositiveNumber);
 }
 
+// What nobody asked for may be what is missing, mistyped: the parser tells of
+// either, and of what is missing first.
+void PrintUnknown(const CLI::App& app) {
+  const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+  if (unknown.empty()) return;
+  std::string words;
+  for (const std::string& word : unknown) words += " " + word;
+  std::fprintf(stderr, "Not understood:%s\n", words.c_str());
+}
+
 }  // namespace
 
 SLUICE_PROGRAM(Sluicectl) {
@@ -65,6 +76,10 @@ SLUICE_PROGRAM(Sluicectl) {
   sluice::ctl::AddTopologyCommands(app, chosen);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    PrintUnknown(app);
+    app.exit(error);
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? sluice::console::kExitOk : kExitUsage;
   }

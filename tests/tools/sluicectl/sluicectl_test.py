@@ -30,6 +30,12 @@ class ExitCodes(unittest.TestCase):
                 self.assertEqual(result.returncode, 2, result.stderr)
                 self.assertNotEqual(result.stderr, "")
 
+    def test_a_mistyped_option_is_named_where_one_is_missing(self):
+        result = ctl("place", "--placment", "trainer")
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertIn("Not understood: --placment trainer", result.stderr)
+        self.assertIn("--placement is required", result.stderr)
+
     def test_nobody_answers(self):
         result = ctl("--coordinator", "127.0.0.1:1", "--timeout", "1", "status")
         self.assertEqual(result.returncode, 3, result.stderr)
